@@ -15,7 +15,7 @@ use crate::pipeline::aggregate::{
     Change, ClockReading, ConnectionTable, FinishedScan, FlowCounters, HostView, LatencyReader,
     ListeningSocket, ScanKind, UdpTable,
 };
-use crate::pipeline::canary::{CanaryDetector, CanaryVerdict};
+use crate::pipeline::canary::{CANARY_ADDRESS, CanaryDetector, CanaryVerdict};
 use crate::pipeline::capture::{Capture, CaptureError, LatencyMap, UdpFlows};
 use crate::pipeline::decode::{ConnectionLatency, FlowCounts, FlowKey};
 use crate::pipeline::enrich::proc_worker::ProcWorker;
@@ -314,9 +314,8 @@ impl LatencyReader for ScanLatency<'_> {
 impl HostView for Sensor {
     fn listening(&mut self, start: Timestamp, end: Timestamp) -> Vec<ListeningSocket> {
         let mut listening = self.ingest.listening(start, end);
-        // The canary's listener is the only one of this process.
-        let own = self.ingest.canary.as_ref().map(CanaryDetector::pid);
-        listening.retain(|socket| own.is_none() || socket.process.pid != own);
+        // Those of canaries; that of the own one is the only one of this process.
+        listening.retain(|socket| socket.address != CANARY_ADDRESS);
         listening
     }
 

@@ -158,7 +158,7 @@ fn a_canary_that_cannot_connect_does_not_blame_the_probes() {
     let (home, _, _folder) = home("");
     let agent = Agent::spawn(netns.wrap_command(&home.command(&["run"])));
     let view = wait_for_status(&home, |text| text.starts_with("DEGRADED"));
-    assert!(view.contains("canary since ") && view.contains("127.0.0.1: "), "{view}");
+    assert!(view.contains("canary since ") && view.contains("127.78.83.67: "), "{view}");
     assert!(!view.contains("no event"), "{view}");
     run(netns.command("ip").args(["link", "set", "lo", "up"]));
     wait_for_status(&home, |text| text.starts_with("OK"));
@@ -222,4 +222,29 @@ fn agent_traffic_in_a_pid_namespace_does_not_alert() {
     let after = suppressed();
     assert!(after >= before + 2, "{before} suppressed, then {after}");
     drop(agent);
+}
+
+#[test]
+fn the_canary_of_another_agent_is_in_no_row() {
+    if skipped() {
+        return;
+    }
+    let (own, rows, _folder) = home("");
+    let (other, other_rows, _other_folder) = home("");
+    let agents = [own.run(), other.run()];
+    let netns = Netns::new(&[V4]);
+    let (_server, port) = Server::peer(&netns, V4);
+    run(netns.command(peer()).args(["try", &format!("{V4}:{port}")]));
+    run(Command::new("sleep").arg("3"));
+    for agent in agents {
+        assert!(agent.stop().status.success());
+    }
+    for file in [rows, other_rows] {
+        let rows = std::fs::read_to_string(file).unwrap();
+        let rows: Vec<Value> =
+            rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(rows.iter().any(|row| row["RemoteIp"] == V4), "{rows:#?}");
+        let canaries = rows.iter().filter(|row| row["ProcessName"] == "netsensor");
+        assert_eq!(canaries.count(), 0, "{rows:#?}");
+    }
 }

@@ -1,11 +1,10 @@
 //! `CanaryDetector`: detects the canary in records and changes.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-use super::emitter::{CanaryIdentity, CanaryPorts, InFlight};
+use super::emitter::{CANARY_ADDRESS, CanaryIdentity, CanaryPorts, InFlight};
 use crate::base::clock::boot_ns;
 use crate::pipeline::aggregate::{Attribution, Change, ChangeKind, Direction};
 use crate::pipeline::capture::{Hook, Hooks};
@@ -129,11 +128,6 @@ impl CanaryDetector {
         if self.is_own_known { Some(self.own) } else { None }
     }
 
-    /// Process id of the agent, as far as known: see [`Self::own_pid`].
-    pub const fn pid(&self) -> u32 {
-        self.own
-    }
-
     /// Time of the last canary that every hook has reported, ns since boot; `None` before the first
     /// one.
     pub fn last_complete(&self) -> Option<u64> {
@@ -157,18 +151,19 @@ impl CanaryDetector {
         }
     }
 
-    /// Removes the canary's connections from `changes`, from `first` on.
+    /// Removes the connections of canaries from `changes`, from `first` on: those of this agent, and those of
+    /// others on this host.
     pub fn remove_from(&mut self, changes: &mut Vec<Change>, first: usize) {
         let mut number = 0;
         changes.retain(|change| {
             number += 1;
-            match self.ports(change).filter(|_| number > first) {
-                Some(ports) => {
-                    self.record_change(change, ports);
-                    false
-                }
-                None => true,
+            if number <= first || !is_canary(change) {
+                return true;
             }
+            if let Some(ports) = self.ports(change) {
+                self.record_change(change, ports);
+            }
+            false
         });
     }
 
@@ -228,14 +223,13 @@ impl CanaryDetector {
         verdicts
     }
 
-    /// The canary's connection that a change belongs to, if any.
+    /// The connection of this agent's canary that a change belongs to; `None` for another agent's.
     fn ports(&self, change: &Change) -> Option<CanaryPorts> {
-        const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let flow = &change.flow;
         let is_same_netns = change.netns == 0
             || self.identity.netns == 0
             || u64::from(change.netns) == self.identity.netns;
-        if flow.local != LOOPBACK || flow.remote != LOOPBACK || !is_same_netns {
+        if !is_same_netns {
             return None;
         }
         self.identity.ports(flow.source_port()?, flow.destination_port()?)
@@ -280,6 +274,12 @@ impl CanaryDetector {
             *seen = boot_ns();
         }
     }
+}
+
+/// True for a connection of any agent's canary.
+fn is_canary(change: &Change) -> bool {
+    let flow = &change.flow;
+    flow.local == CANARY_ADDRESS && flow.remote == CANARY_ADDRESS
 }
 
 /// Component of the canary itself.

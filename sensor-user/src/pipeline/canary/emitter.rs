@@ -17,6 +17,9 @@ use nix::sys::socket::{
 use crate::base::clock::boot_ns;
 use crate::privsep::{ChildProcess, Message, Spawner};
 
+/// Loopback address of the canaries of every agent. (Its bytes are `NSC`.)
+pub const CANARY_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 78, 83, 67);
+
 /// Time limit of each step; on loopback none takes a millisecond.
 const STEP_LIMIT: Duration = Duration::from_secs(2);
 /// Time that the connections stay open: longer than an inbound connection waits for its owner, so
@@ -120,14 +123,14 @@ impl Emitter {
 
     /// Emits one canary: two connections and a child process.
     fn emit(&self) -> io::Result<()> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .map_err(|error| step("listen on 127.0.0.1", &error))?;
+        let listener = TcpListener::bind((CANARY_ADDRESS, 0))
+            .map_err(|error| step("listen on 127.78.83.67", &error))?;
         let SocketAddr::V4(target) = listener.local_addr()? else {
-            return Err(io::Error::other("listen on 127.0.0.1: another family"));
+            return Err(io::Error::other("listen on 127.78.83.67: another family"));
         };
         let connect = |server_writes| {
             self.connect_pair(&listener, target, server_writes)
-                .map_err(|error| step("connect to 127.0.0.1", &error))
+                .map_err(|error| step("connect to 127.78.83.67", &error))
         };
         let (reads, writes) = (connect(false)?, connect(true)?);
         self.spawn_child().map_err(|error| step("start a process", &error))?;
@@ -152,7 +155,7 @@ impl Emitter {
         client.set_write_timeout(Some(STEP_LIMIT))?;
         client.set_read_timeout(Some(STEP_LIMIT))?;
         // Bound before connect, so that the detector knows the port before the first record.
-        bind(client.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0))?;
+        bind(client.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(CANARY_ADDRESS, 0)))?;
         let port = getsockname::<SockaddrIn>(client.as_raw_fd())?.port();
         self.identity.announce(CanaryPorts { client: port, server: target.port(), server_writes });
         connect(client.as_raw_fd(), &SockaddrIn::from(target))?;

@@ -1,6 +1,9 @@
 //! The canary: two loopback connections and a short-lived child process, made by the agent itself
 //! every minute. A hook that does not report them is broken.
 //!
+//! The connections are on a loopback address that nothing else uses, by which every other agent on this
+//! host leaves them out too.
+//!
 //! The emitter makes them, on its own thread. The detector runs in the pipeline: it removes them
 //! from the output, and reports the hooks that missed them.
 
@@ -8,7 +11,7 @@ mod detector;
 mod emitter;
 
 pub use detector::{CanaryDetector, CanaryFailure, CanaryVerdict};
-pub use emitter::{CanaryIdentity, CanaryPorts, child};
+pub use emitter::{CANARY_ADDRESS, CanaryIdentity, CanaryPorts, child};
 
 use std::io;
 use std::sync::Arc;

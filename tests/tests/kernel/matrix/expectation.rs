@@ -102,32 +102,46 @@ impl Expectation {
     fn check(&self, records: &[&Value]) -> bool {
         let events = records.iter().map(|record| text(record, "Event"));
         // A connection that is open during a scan has any number of `active` events.
-        let events: Vec<&str> = events.filter(|event| *event != "active").collect();
+        let events: Vec<&str> =
+            events.filter(|event| !["active", "attributed"].contains(event)).collect();
         assert_eq!(events, self.events(), "{self:?}");
-        let attribution = text(records[0], "Attribution");
+        // The listener is a guess, which is corrected once a process uses the connection.
+        let corrected = records.iter().position(|record| text(record, "Event") == "attributed");
+        let (guessed, known) = records.split_at(corrected.unwrap_or(0));
+        for record in guessed {
+            assert_eq!(text(record, "Attribution"), "listener", "{self:?}: {record}");
+            self.check_record(record, &self.listeners);
+        }
+        let attribution = text(known[0], "Attribution");
+        let is_used = !self.untouched || corrected.is_some();
         let expected = match (self.direction.as_str(), attribution) {
             ("outbound", "connect") => vec![self.pid],
-            ("inbound", "listener") => self.listeners.clone(),
-            ("inbound", "accept") if !self.untouched => vec![self.acceptor],
-            ("inbound", "first_io") if !self.untouched => vec![self.pid],
-            _ => panic!("{self:?}: {}", records[0]),
+            ("inbound", "listener") if corrected.is_none() => self.listeners.clone(),
+            ("inbound", "accept") if is_used => vec![self.acceptor],
+            ("inbound", "first_io") if is_used => vec![self.pid],
+            _ => panic!("{self:?}: {}", known[0]),
         };
-        for record in records {
-            let pid = record["ProcessId"].as_u64().unwrap_or(0);
-            assert!(expected.contains(&pid), "{self:?}: {record}");
-            if pid == self.pid {
-                assert_eq!(record["ParentProcessId"], self.parent, "{self:?}: {record}");
-                assert_eq!(text(record, "ProcessPath"), self.path, "{self:?}: {record}");
-            }
+        for record in known {
             assert_eq!(text(record, "Attribution"), attribution, "{self:?}: {record}");
-            assert_eq!(text(record, "RemoteIp"), self.remote.ip().to_string(), "{record}");
-            assert_eq!(record["Preexisting"], false, "{record}");
-            assert_ne!(text(record, "CommandLine"), "", "{record}");
+            self.check_record(record, &expected);
         }
         if !self.has_unobserved_end(records) {
             self.check_end(records);
         }
         attribution == "listener"
+    }
+
+    /// Asserts that a record has one of the processes, and the facts that all records have.
+    fn check_record(&self, record: &Value, expected: &[u64]) {
+        let pid = record["ProcessId"].as_u64().unwrap_or(0);
+        assert!(expected.contains(&pid), "{self:?}: {record}");
+        if pid == self.pid {
+            assert_eq!(record["ParentProcessId"], self.parent, "{self:?}: {record}");
+            assert_eq!(text(record, "ProcessPath"), self.path, "{self:?}: {record}");
+        }
+        assert_eq!(text(record, "RemoteIp"), self.remote.ip().to_string(), "{record}");
+        assert_eq!(record["Preexisting"], false, "{record}");
+        assert_ne!(text(record, "CommandLine"), "", "{record}");
     }
 
     /// True if the record marks the end as unobserved: no bytes, no error, no closing side.
