@@ -269,6 +269,46 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_alert_is_one_that_waits() {
+        let now = "2026-11-28T05:01:00Z".parse().unwrap();
+        let mut report = hostile(0);
+        let spool = serde_json::json!({
+            "Bytes": 84, "MaxBytes": 1000, "Segments": 1, "Oldest": "2026-11-28T04:44:00Z",
+            "Error": ""
+        });
+        report.delivery.spool = serde_json::from_value(spool).unwrap();
+        let sink = |waiting: u64, oldest: Option<&str>| -> SinkReport {
+            let sink = serde_json::json!({
+                "Name": "s", "AlertsWaiting": waiting, "RowsWaiting": 0, "LastDelivered": null,
+                "Error": "", "LastError": "", "OldestWaiting": oldest
+            });
+            serde_json::from_value(sink).unwrap()
+        };
+        let delivered = || sink(0, None);
+        let waiting = || sink(3, Some("2026-11-28T04:56:00Z"));
+        for (sinks, line) in [
+            (vec![], "spool     84 of 1000 bytes\n"),
+            (vec![delivered()], "spool     84 of 1000 bytes\n"),
+            (vec![delivered(), waiting()], "spool     84 of 1000 bytes, oldest alert 5 min ago\n"),
+        ] {
+            report.delivery.sinks = sinks;
+            let text = status_view(&report, now);
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(status_view(&report, now).contains("3 alerts, 0 rows wait, nothing sent yet\n"));
+    }
+
+    #[test]
+    fn a_reason_is_escaped_once() {
+        let now = "2026-11-28T05:01:00Z".parse().unwrap();
+        let mut report = hostile(1);
+        report.components[0].name = "feed x".to_owned();
+        report.components[0].reason = format!("no collection {:?}\u{1b}", "a\n\"");
+        let text = status_view(&report, now);
+        assert!(text.contains(r#"no collection "a\n\""\u{1b}"#), "{text}");
+    }
+
+    #[test]
     fn hostile_names_do_not_break_the_view() {
         let now = "2026-11-28T05:01:00Z".parse().unwrap();
         let text = status_view(&hostile(9), now);

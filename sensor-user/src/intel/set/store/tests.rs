@@ -162,6 +162,35 @@ fn the_newest_version_of_an_id_applies() {
     assert_eq!(counts, [("deleted or revoked", 2), ("superseded", 5)]);
 }
 
+/// A duplicate matches the same connections. Anything else with the id of another entry replaces it.
+#[test]
+fn a_repeated_entry_is_a_duplicate_and_no_reject() {
+    let at_port = |port: u16| {
+        let mut entry = entry("port", 5, "203.0.113.9");
+        if let EntryContent::Indicators(all) = &mut entry.content {
+            all[0].ports.remote = vec![PortRange { first: port, last: port }];
+        }
+        entry
+    };
+    for (first, second, duplicates, superseded) in [
+        (entry("a", 5, "203.0.113.1"), entry("a", 5, "203.0.113.1"), 1, 0),
+        (entry("net", 5, "192.0.2.0/24"), entry("net", 5, "192.0.2.77/24"), 1, 0),
+        (entry("b", 5, "203.0.113.1"), entry("b", 5, "203.0.113.2"), 0, 1),
+        (entry("c", 5, "203.0.113.1"), entry("c", 6, "203.0.113.1"), 0, 1),
+        (entry("c", 6, "203.0.113.1"), entry("c", 5, "203.0.113.1"), 0, 1),
+        (at_port(80), at_port(80), 1, 0),
+        (at_port(80), at_port(443), 0, 1),
+        (entry("d", 5, "203.0.113.1"), gone("d", 5), 0, 1),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let name = first.id.clone();
+        let (merged, meta) = merge(folder.path(), 100, &Extent::Snapshot, vec![first, second]);
+        let count = meta.rejects.counts().get("superseded").copied().unwrap_or(0);
+        assert_eq!((meta.rejects.duplicates(), count), (duplicates, superseded), "{name}");
+        assert_eq!(merged.indicators, u32::from(name != "d"), "{name}");
+    }
+}
+
 #[test]
 fn a_snapshot_replaces_the_set_and_keeps_the_time_of_versions() {
     let folder = tempfile::tempdir().unwrap();
