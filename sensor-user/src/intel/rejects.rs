@@ -126,7 +126,7 @@ impl fmt::Display for RejectReason {
             ),
             Self::AddressInText => f.write_str("an address in a text; if it is an entry, write it on a line of its own"),
             Self::PropertyUnused(property) => {
-                write!(f, "{} is of another type, and not used; the entry is", property.escape_debug())
+                write!(f, "{} has a value of another kind, and is not used; the entry is", property.escape_debug())
             }
             Self::Excluded(Exclusion::Private(range)) => {
                 write!(f, "meets the private or special range {range}; see allow_private")

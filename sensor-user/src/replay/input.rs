@@ -27,6 +27,14 @@ pub(super) struct Input {
 }
 
 impl Input {
+    /// Returns what to do with a file that does not begin as rows do.
+    pub(super) const fn hint(&self) -> Option<&'static str> {
+        match self.first {
+            Some(b'{' | b'[') | None => None,
+            Some(_) => Some("rows are JSON lines; convert CSV with: mlr --icsv --ojsonl cat FILE"),
+        }
+    }
+
     /// Returns the first bytes, at most `count`, without consuming them.
     pub(super) fn peek(&mut self, count: u64) -> io::Result<Vec<u8>> {
         let mut head = Vec::new();

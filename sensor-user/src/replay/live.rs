@@ -80,8 +80,11 @@ struct LiveReplay<'r> {
 impl LiveReplay<'_> {
     fn read_file(&mut self, path: &Path) -> Result<(), ReplayError> {
         let failed = |source| ReplayError::Read { path: path.to_owned(), source };
-        let reader = input::open_rows(path, &self.options.progress).map_err(failed)?.reader;
-        let mut lines = Lines::new(reader);
+        let input = input::open_rows(path, &self.options.progress).map_err(failed)?;
+        if let Some(hint) = input.hint() {
+            self.log.note(path, 1, hint).map_err(ReplayError::WriteRejects)?;
+        }
+        let mut lines = Lines::new(input.reader);
         while let Some(line) = lines.next_line().map_err(failed)? {
             if line.bytes.is_some_and(|bytes| bytes.trim_ascii().is_empty()) {
                 continue;

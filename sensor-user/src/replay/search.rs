@@ -85,8 +85,11 @@ impl<'set> Search<'set> {
         let failed = |source| ReplayError::Read { path: path.to_owned(), source };
         let file = self.files;
         self.files += 1;
-        let mut blocks =
-            Blocks::new(input::open_rows(path, &self.progress).map_err(failed)?.reader);
+        let input = input::open_rows(path, &self.progress).map_err(failed)?;
+        if let Some(hint) = input.hint() {
+            log.note(path, 1, hint).map_err(ReplayError::WriteRejects)?;
+        }
+        let mut blocks = Blocks::new(input.reader);
         let mut round: Vec<Block> = self.workers.iter().map(|_| Block::default()).collect();
         let mut next: Vec<Block> = self.workers.iter().map(|_| Block::default()).collect();
         blocks.fill(&mut round).map_err(failed)?;

@@ -149,6 +149,17 @@ fn rows_of_other_tools_are_read() {
 }
 
 #[test]
+fn a_file_of_another_format_has_a_hint() {
+    let files = Files::new();
+    let indicators = files.write("ti.json", lines(&[indicator(json!({}))]));
+    let csv = "TimeGenerated,RemoteIp\n2026-11-24T10:00:00Z,203.0.113.5\n";
+    let rows = files.write("rows.csv", csv);
+    let output = run_rule(&files, &[&indicators], &[&rows]);
+    assert!(output.rejects.starts_with("rows.csv:1: rows are JSON lines; convert CSV with: mlr"));
+    assert_eq!((output.summary.rows, output.summary.rows_rejected), (2, 2));
+}
+
+#[test]
 fn a_reply_of_the_api_has_the_command_that_converts_it() {
     let files = Files::new();
     let indicators = files.write("ti.json", lines(&[indicator(json!({}))]));

@@ -37,8 +37,9 @@ pub(super) fn read(
     state.position = first_position;
     let missing =
         parse_document(input, ValueWalker::new(&mut state, &ListRow::default()), EXPECTED)?;
+    let missing = if state.is_empty_list() { 0 } else { missing };
     let used = state.row_count.saturating_add(missing);
-    if state.row_count == 0 && !state.is_empty_list(missing) {
+    if state.row_count == 0 && !state.is_list(missing) {
         return Err(unexpected_document(EXPECTED, &state.sample));
     }
     for _ in 0..missing {
@@ -182,14 +183,15 @@ impl<'de> Visitor<'de> for ValueWalker<'_, '_, 'de> {
         let (mut row, mut inside) = (ListRow::default(), self.outer.clone());
         let mut ranks = [[usize::MAX; ListField::COUNT]; 2];
         let (mut is_empty, mut is_leaf, mut inner) = (true, true, 0);
+        let is_element = matches!(self.at, ValuePosition::Listed | ValuePosition::Element);
         while let Some(LenientStr(key)) = map.next_key::<LenientStr<'de>>()? {
             is_empty = false;
             let Some(bindings) = self.state.bindings.get(&*key) else {
                 let state = &mut *self.state;
-                let before = state.arrays + state.row_count;
+                let before = state.enclosed(is_element);
                 let walk = ValueWalker::member(state, &inside, &key);
                 let missing = map.next_value_seed(walk)?;
-                is_leaf &= missing == 0 && before == self.state.arrays + self.state.row_count;
+                is_leaf &= missing == 0 && before == self.state.enclosed(is_element);
                 inner += missing;
                 continue;
             };
@@ -235,6 +237,7 @@ impl<'de> Visitor<'de> for ValueWalker<'_, '_, 'de> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<u64, A::Error> {
         self.state.arrays += 1;
+        self.state.depth += 1;
         let at = match self.at {
             ValuePosition::Document | ValuePosition::Listed => ValuePosition::Listed,
             ValuePosition::Member | ValuePosition::Element => ValuePosition::Element,
@@ -248,7 +251,8 @@ impl<'de> Visitor<'de> for ValueWalker<'_, '_, 'de> {
             missing += inner;
             index += 1;
         }
-        self.state.empty_arrays += u64::from(index == 0);
+        self.state.depth -= 1;
+        self.state.end_array(index);
         Ok(missing)
     }
 
@@ -374,7 +378,7 @@ impl<'de> Visitor<'de> for AddressValues<'_, '_, 'de> {
             missing += inner;
             count += 1;
         }
-        self.state.empty_arrays += u64::from(count == 0);
+        self.state.end_array(count);
         Ok(missing)
     }
 

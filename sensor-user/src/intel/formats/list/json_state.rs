@@ -34,8 +34,12 @@ pub(super) struct WalkState<'s> {
     pub(super) is_by_line: bool,
     pub(super) row_count: u64,
     pub(super) arrays: u64,
-    /// Number of arrays without elements.
+    /// Number of arrays that enclose the value that is read.
+    pub(super) depth: u64,
+    /// Number of arrays without elements that are in no other array.
     pub(super) empty_arrays: u64,
+    /// Number of arrays without elements inside others.
+    pub(super) empty_inner: u64,
     /// Number of texts and numbers in arrays that are not read.
     pub(super) unread: u64,
     pub(super) sample: String,
@@ -64,7 +68,9 @@ impl<'s> WalkState<'s> {
             is_by_line: false,
             row_count: 0,
             arrays: 0,
+            depth: 0,
             empty_arrays: 0,
+            empty_inner: 0,
             unread: 0,
             sample,
         }
@@ -72,11 +78,34 @@ impl<'s> WalkState<'s> {
 
     /// True for a document without any entry that is a list nevertheless; `missing` objects in it have
     /// no address.
-    pub(super) fn is_empty_list(&self, missing: u64) -> bool {
+    pub(super) fn is_list(&self, missing: u64) -> bool {
         match self.arrays {
             0 => missing == 0 && self.sample.is_empty(),
-            _ => missing > 0 || self.empty_arrays > 0 || self.unread == 0,
+            _ => missing > 0 || self.is_empty_list() || self.unread == 0,
         }
+    }
+
+    /// Counts an array that has ended.
+    pub(super) const fn end_array(&mut self, length: u64) {
+        if length > 0 {
+            return;
+        }
+        if self.depth == 0 {
+            self.empty_arrays += 1;
+        } else {
+            self.empty_inner += 1;
+        }
+    }
+
+    /// Number of values so far that an object encloses instead of being an entry. In an element of an
+    /// array, an array of texts is a property.
+    pub(super) const fn enclosed(&self, is_element: bool) -> u64 {
+        self.row_count + if is_element { self.empty_inner } else { self.arrays }
+    }
+
+    /// True for a document without any entry whose list is empty: other objects describe the list.
+    pub(super) const fn is_empty_list(&self) -> bool {
+        self.row_count == 0 && self.empty_arrays > 0
     }
 
     /// Converts a row, whose addresses are complete.

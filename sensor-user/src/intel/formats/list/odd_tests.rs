@@ -153,13 +153,17 @@ fn a_document_with_texts_that_are_no_entries_is_refused_and_an_empty_list_is_not
         ("{\"data\":[1,2]}", true),
         ("{\"sources\":[\"a\"],\"data\":[]}", false),
         ("{\"data\":[]}", false),
+        ("{\"meta\":{\"generated\":\"2026-11-24\"},\"data\":[]}", false),
         ("[]", false),
         ("[[]]", false),
     ] {
         let (found, outcome) = read(document, &format);
         assert_eq!(outcome.is_err(), is_refused, "{document}");
-        assert!(found.entries.is_empty(), "{document}");
+        assert!(found.entries.is_empty() && found.rejects.total() == 0, "{document}");
     }
+    // Objects of a list in which the address is elsewhere are counted.
+    let (found, _) = read("{\"data\":[{\"host\":\"a\",\"tags\":[\"b\"]}]}", &format);
+    assert_eq!(rejects(&found), [(1, "no address")]);
     let (_, outcome) = read("{\"data\":[\"192.0.2.1\"]}", &format);
     let error = outcome.unwrap_err().to_string();
     assert!(error.contains("it is \"data: 192.0.2.1\""), "{error}");
