@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends with a panic")]
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use sensor_tests::{agent_command, run_on_pty};
@@ -175,7 +175,7 @@ fn saved_responses_of_crowdsec_are_applied_in_their_order() {
         let names = ["first.json", "second.json"].map(|name| folder.path().join(name));
         std::fs::write(&names[0], json!({ "new": first, "deleted": null }).to_string()).unwrap();
         std::fs::write(&names[1], second.to_string()).unwrap();
-        let files: Vec<&Path> = names.iter().map(|it| it.as_path()).collect();
+        let files: Vec<&Path> = names.iter().map(PathBuf::as_path).collect();
         let mut ids: Vec<String> =
             alerted(folder.path(), &files, &["--at", AT]).into_iter().map(|(_, id)| id).collect();
         ids.sort();

@@ -26,9 +26,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use sensor_tests::skip_unless;
-use sensor_user::base::clock::SystemClock;
+use sensor_user::base::clock::{Clock as _, SystemClock};
 use sensor_user::base::error_chain::chain;
 use sensor_user::http::{Login, Secret};
 use sensor_user::intel::{
@@ -83,7 +82,7 @@ impl Puller {
 
     /// Pulls; `None` if nothing has changed.
     async fn pull(&self, cursor: &Cursor) -> Result<Option<New>, FetchError> {
-        let progress = PullProgress::new(Timestamp::now());
+        let progress = PullProgress::new(SystemClock.now());
         let pulled = self.fetcher.pull(&self.feed, cursor, self.folder.path(), &progress).await;
         let new = match pulled? {
             PullOutcome::NotModified => None,

@@ -129,6 +129,7 @@ async fn the_reason_for_no_collection_names_each_api_root() {
         (json!({ "api_roots": [foreign] }), &[other.as_str()][..]),
         (json!({ "default": foreign, "api_roots": [foreign] }), &[&other]),
         (json!({ "default": "", "api_roots": [foreign] }), &[&other]),
+        (json!({ "api_roots": ["http://127.0.0.1:1/r/"] }), &["/r/ has another scheme or port"]),
         (json!({ "default": "/first", "api_roots": [foreign] }), &[&gone, &other]),
         (json!({ "default": "/first/" }), &[&gone]),
         (json!({ "api_roots": ["/first"] }), &[&gone]),
@@ -199,9 +200,9 @@ async fn a_known_collection_that_cannot_be_read_any_more_is_an_error() {
 #[tokio::test]
 async fn a_404_of_taxii_is_an_empty_collection_if_it_is_listed() {
     let site = MockWebServer::start().await;
-    let error = json!({ "title": "Error", "description": "no objects" }).to_string();
+    let error_message = json!({ "title": "Error", "description": "no objects" }).to_string();
     taxii(&site, "/r/collections/", &json!({ "collections": [{ "id": "c" }] }).to_string());
-    site.enqueue_response(OBJECTS, 404, &[("Content-Type", MEDIA)], error.clone());
+    site.enqueue_response(OBJECTS, 404, &[("Content-Type", MEDIA)], error_message.clone());
     let new = puller(&site, "/r/collections/").new_from(&Cursor::Start).await;
     assert_eq!((new.documents.len(), new.extent.clone()), (0, Extent::Snapshot));
     // Nothing new, later.
@@ -214,11 +215,21 @@ async fn a_404_of_taxii_is_an_empty_collection_if_it_is_listed() {
     site.remove("/r/collections/c/");
     taxii(&site, "/r/collections/c/", &json!({ "id": "c", "can_read": false }).to_string());
     assert!(direct.pull_error(&Cursor::Start).await.contains("status 404"));
-    // A proxy's 404 is an error.
-    site.remove(OBJECTS);
-    site.enqueue_response(OBJECTS, 404, &[("Content-Type", "text/plain")], "no route");
-    let error = puller(&site, "/r/collections/").pull_error(&Cursor::Start).await;
-    assert!(error.contains(&format!("status 404 Not Found of {}", site.url(OBJECTS))), "{error}");
+    // As plain JSON, if it is an error message of TAXII. A proxy's 404 is an error.
+    for (kind, body, is_empty) in [
+        ("application/json; charset=utf-8", error_message.as_str(), true),
+        ("application/json", "{\"message\":\"no route\"}", false),
+        ("application/json", "[]", false),
+        ("text/plain", "no route", false),
+    ] {
+        site.remove(OBJECTS);
+        site.enqueue_response(OBJECTS, 404, &[("Content-Type", kind)], body);
+        let pulled = puller(&site, "/r/collections/").pull(&Cursor::Start).await;
+        let error = pulled.err().map(|error| error.to_string()).unwrap_or_default();
+        let expected = format!("status 404 Not Found of {}", site.url(OBJECTS));
+        assert_eq!(error.starts_with(&expected), !is_empty, "{kind} {body}: {error}");
+        assert_eq!(error.is_empty(), is_empty, "{kind} {body}: {error}");
+    }
 }
 
 #[tokio::test]

@@ -127,8 +127,10 @@ async fn of_server(session: &Session<'_>, url: &Url) -> Result<Search, FetchErro
         }
     }
     search.passed.extend(foreign.iter().map(|root| {
+        let is_same = root.host_str() == session.home.host_str();
+        let what = if is_same { "has another scheme or port" } else { "is on another server" };
         format!(
-            "API root {} is on another server than url; set url to its address as this host reaches it",
+            "API root {} {what} than url; set url to its address as this host reaches it",
             redacted_url(root)
         )
     }));

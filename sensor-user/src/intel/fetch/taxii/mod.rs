@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{ACCEPT, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
+use serde::Deserialize;
 
 use super::Task;
 use super::body::{BodyWriter, documents};
@@ -105,6 +106,12 @@ struct Page {
     date: Timestamp,
 }
 
+#[derive(Deserialize)]
+struct ErrorMessage {
+    #[serde(rename = "title")]
+    _title: String,
+}
+
 impl Run<'_> {
     /// Pulls all pages of a collection since `since`; returns the date for the next pull. An empty collection
     /// continues from now, so that a collection that was read always has a date.
@@ -156,9 +163,11 @@ impl Run<'_> {
 
     /// True if a response of 404 stands for no objects, as of old versions of medallion: TAXII itself reports
     /// it, of a collection that exists. Such a response of a proxy is an error.
-    async fn is_empty(&self, target: &Target, reply: &Reply) -> bool {
-        reply.content_type().starts_with(MEDIA_TYPE)
-            && (target.is_listed || find::is_readable(self.session, &target.url).await)
+    async fn is_empty(&self, target: &Target, reply: Reply) -> bool {
+        let kind = reply.content_type();
+        let is_taxii = kind.starts_with(MEDIA_TYPE)
+            || (kind.starts_with("application/json") && is_error_message(reply).await);
+        is_taxii && (target.is_listed || find::is_readable(self.session, &target.url).await)
     }
 
     /// Pulls one page, written as a document if it has objects; `None` if the server has forgotten `next`.
@@ -178,8 +187,10 @@ impl Run<'_> {
         if at.next.is_some() && (is_gone || reply.status() == StatusCode::BAD_REQUEST) {
             return Ok(None);
         }
-        if is_gone && self.is_empty(target, &reply).await {
-            return Ok(Some(Page::empty(reply.date())));
+        if is_gone {
+            let (error, date) = (reply.failure(), reply.date());
+            let is_empty = self.is_empty(target, reply).await;
+            return if is_empty { Ok(Some(Page::empty(date))) } else { Err(error) };
         }
         let reply = check_media_type(good(reply)?)?;
         let last = reply.header(&LAST).and_then(|text| text.trim().parse().ok());
@@ -202,6 +213,12 @@ impl Page {
         let scan = Scan::new(&[], &[]);
         Self { has_objects: false, scan, more: false, next: None, last: None, date }
     }
+}
+
+/// True if the body is an error message of TAXII 2.1 (section 3.6.1), whose `title` is required.
+async fn is_error_message(reply: Reply) -> bool {
+    let body = reply.small().await.unwrap_or_default();
+    serde_json::from_slice::<ErrorMessage>(&body).is_ok()
 }
 
 /// The response itself if its status is 200, else the error.
