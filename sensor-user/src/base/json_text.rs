@@ -103,11 +103,8 @@ impl<R: Read> BufRead for JsonText<R> {
 
 impl<R: Read> Read for JsonText<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(out.len());
-        for (target, source) in out.iter_mut().zip(available) {
-            *target = *source;
-        }
+        let mut available = self.fill_buf()?;
+        let count = available.read(out)?;
         self.consume(count);
         Ok(count)
     }
