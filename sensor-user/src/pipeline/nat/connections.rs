@@ -139,7 +139,9 @@ impl NatConnections {
             return None;
         }
         self.begin(key, change, tracking, changes);
-        self.deadlines.push_back((now_boot_ns.saturating_add(HOLD_NS), key));
+        if tracking != Tracking::Idle {
+            self.deadlines.push_back((now_boot_ns.saturating_add(HOLD_NS), key));
+        }
         Some(lookup)
     }
 

@@ -24,6 +24,8 @@ const WAITING_MAX: usize = 65_536;
 const TRACKING_NS: u64 = 60_000_000_000;
 /// Interval between checks of a namespace that tracks no connection, ns.
 const IDLE_INTERVAL_NS: u64 = 200_000_000;
+/// Number of lookups of one namespace that are sent before that interval is over, to bound memory.
+const WAITING_DUE: usize = 1024;
 /// Time for which the result of a check without a tracked connection is trusted, ns. A connection that
 /// begins later may be the first that is tracked, and not in the table yet when it is looked up.
 const IDLE_TRUSTED_NS: u64 = 1_000_000_000;
@@ -150,8 +152,9 @@ impl LookupSchedule {
         }
         let own_tracks = is_recent(self.own_tracked_boot_ns, TRACKING_NS, now_boot_ns);
         for (_, it) in &mut self.namespaces {
-            let is_scheduled = now_boot_ns >= it.sent_boot_ns.saturating_add(IDLE_INTERVAL_NS)
-                || it.sent_boot_ns == 0;
+            let is_scheduled = it.sent_boot_ns == 0
+                || it.waiting.len() >= WAITING_DUE
+                || now_boot_ns >= it.sent_boot_ns.saturating_add(IDLE_INTERVAL_NS);
             if !it.waiting.is_empty() && (own_tracks || it.is_tracking(now_boot_ns) || is_scheduled)
             {
                 it.sent_boot_ns = now_boot_ns;
