@@ -42,7 +42,7 @@ fn assert_alerts(parsed: &[Value], alerts: &[Alert], unescapes: bool) {
     let by_id: BTreeMap<String, &Value> =
         parsed.iter().map(|extension| (text(extension, "externalId"), extension)).collect();
     for alert in alerts {
-        let extension = by_id.get(&alert.alert_id).unwrap();
+        let Some(extension) = by_id.get(&alert.alert_id) else { panic!("{by_id:?}") };
         let port = alert.source_port.map(|port| port.to_string()).unwrap_or_default();
         let mut pairs = vec![
             ("proto", alert.protocol.to_ascii_uppercase()),
