@@ -15,7 +15,8 @@ use crate::pipeline::history::HistoryConfig;
 use crate::telemetry::log::LogTarget;
 use crate::telemetry::metrics::MetricsConfig;
 
-/// Configuration of an agent, checked and with its defaults.
+/// Configuration of an agent, checked and with its defaults. Its keys are declared in `sections.rs`,
+/// `feed.rs` and `sink*.rs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Identity, state, log level and confinement.

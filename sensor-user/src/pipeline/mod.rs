@@ -46,7 +46,7 @@ const HISTORY_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// Maximum interval between saves of the state of dedup.
 const SAVE_INTERVAL: SignedDuration = SignedDuration::from_millis(100);
 
-/// Output of the pipeline: the outbox of the sinks, or the output of a replay.
+/// Output of the pipeline: the outbox of the sinks (`agent/pipeline_thread.rs`), or that of a replay.
 pub trait PipelineOutput {
     /// Accepts alerts with the state of dedup after them; must not block. Both are stored atomically.
     fn alerts(&mut self, alerts: Vec<Alert>, state: Option<DedupState>);
@@ -272,7 +272,7 @@ impl Detection {
         self.save(alerts, output);
     }
 
-    /// Passes alerts to the output, with the state of dedup or its changes.
+    /// Sends alerts to the output, with the state of dedup or its changes.
     fn save(&mut self, alerts: Vec<Alert>, output: &mut dyn PipelineOutput) {
         let dedup = &mut self.dedup;
         let state = if dedup.is_persistent() && output.wants_snapshot() {

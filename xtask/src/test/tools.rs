@@ -119,6 +119,7 @@ mod tests {
             [
                 "apache2-utils",
                 "dnsmasq-base",
+                "liblognorm-utils",
                 "mmdebstrap",
                 "nftables",
                 "nginx-light",

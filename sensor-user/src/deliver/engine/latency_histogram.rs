@@ -1,4 +1,5 @@
-//! `LatencyHistogram`: time from a connection to the delivery of its alert.
+//! `LatencyHistogram`: latency of alerts, from a connection to the delivery of its alert.
+//! `sink_task/outcome.rs` records it; percentiles are computed from it (`histogram_quantile`).
 
 use std::time::Duration;
 

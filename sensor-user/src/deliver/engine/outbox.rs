@@ -1,4 +1,5 @@
-//! `Outbox`: the sending end of delivery, for the pipeline.
+//! `Outbox`: the sending end of delivery, for the pipeline. There is no backpressure: when the queue of a
+//! slow sink is full, further rows are dropped and counted; alerts wait in the spool.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,7 +1,8 @@
 //! Spool: stores alerts on disk before sinks get them, until every sink has acknowledged them.
 //!
-//! The log is a folder of segments that are only appended to (format: `frame.rs`). A thread writes all
-//! queued commits with one write and one fdatasync, so that a burst costs as much as one alert. Each
+//! It is a write-ahead log: a folder of segments that are only appended to, with a checksum for each
+//! frame (format: `frame.rs`). A thread writes all
+//! queued commits with one write and one fsync (`fdatasync`), so that a burst costs as much as one alert. Each
 //! sink has a cursor, in a file beside the log. A commit holds alerts and the change of dedup's state
 //! that belongs to them, so that after a crash both are on disk, or neither.
 //!
@@ -312,6 +313,7 @@ impl Spool {
         let is_behind_gap = queue.has_gap;
         queue.commits.push_back(QueuedCommit { number, commit, is_behind_gap });
         drop(queue);
+        // Wakes the writer, `thread.rs`.
         shared.work.notify_all();
         number
     }

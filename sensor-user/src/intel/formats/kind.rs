@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Format of a feed's documents.
+/// Feed format: the format of a feed's documents. CONTRIBUTING.md lists what a new one takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FeedKind {
     /// List of addresses and networks: plain, CSV, JSON or JSON lines.

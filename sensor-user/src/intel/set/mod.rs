@@ -67,8 +67,8 @@ impl IndicatorSet {
         Self { filter, segments }
     }
 
-    /// Returns the indicators whose prefix contains `address`, feed by feed, each with the shortest
-    /// prefix first. An IPv4-mapped address is looked up as IPv4.
+    /// Returns the indicators whose prefix contains `address`: an all-prefix match in each feed's trie, not
+    /// only the longest prefix (LPM). Feed by feed, each with the shortest prefix first. An IPv4-mapped address is looked up as IPv4.
     pub fn covering(&self, address: IpAddr) -> impl Iterator<Item = Arc<Indicator>> {
         let address = address.to_canonical();
         let may_cover = match address {

@@ -1,4 +1,4 @@
-//! Capabilities that a process keeps; it never has more than it was given.
+//! Drops capabilities: a process keeps those of a list, and never has more than it was given.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! A limit for each log statement in the code: a number of lines per minute. Further lines are counted,
+//! Rate limit of the log, for each log statement in the code: a number of lines per minute. Further lines are counted,
 //! and summarized in one line when the minute is over.
 //!
 //! Lines with different values are not folded, and values can come from other parties: names,

@@ -3,9 +3,9 @@
 //! A flow is reported as opened at its first datagram, and as established unless that is an outbound one
 //! which the kernel refuses to send within `OWNER_HOLD_NS`. If its owner is not resolved (mostly inbound
 //! flows), it waits up to that time for the process that reads or sends; then the owner of the socket is
-//! taken, and corrected later. A flow of refused datagrams alone fails. Its counts are read every `READ_INTERVAL_NS`, and at the end of
-//! each minute, so that each minute has its own bytes. The flow is closed with its socket, or after
-//! the configured idle time.
+//! taken, and corrected later. A flow of refused datagrams alone fails. Its counts are read every
+//! `READ_INTERVAL_NS`, and at the end of each minute, so that each minute has its own bytes. The flow is
+//! closed with its socket, or after the idle timeout (`capture.udp_idle_timeout`).
 //!
 //! Invariants.
 //! - At most `max` flows are tracked, besides those that close in this poll. The least recently used
