@@ -237,6 +237,17 @@ fn saved_feeds_are_known_without_a_pull() {
     }
 }
 
+/// A line without the columns that were added since, which come last.
+fn without_later_columns(line: &str) -> String {
+    match line.split_once(",\"CommunityId\":\"") {
+        Some((earlier, id)) => {
+            assert!(id == "\"}" || id.starts_with("1:") && id.ends_with("=\"}"), "{line}");
+            format!("{earlier}}}")
+        }
+        None => line.to_owned(),
+    }
+}
+
 #[test]
 fn a_replay_gives_the_same_bytes() {
     let out = tempfile::tempdir().unwrap();
@@ -258,6 +269,8 @@ fn a_replay_gives_the_same_bytes() {
     for name in ["live.jsonl", "rows.jsonl", "at.jsonl"] {
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
         let (new, old) = (read(&out.path().join(name)), read(&fixture("replay").join(name)));
+        let lines: Vec<String> = new.lines().map(without_later_columns).collect();
+        let new = lines.join("\n") + "\n";
         for (new, old) in new.lines().zip(old.lines()) {
             assert_eq!(new, old, "{name}");
         }
