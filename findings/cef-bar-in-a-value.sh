@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Tenzir 6.20.0 `read_cef`: a `|` in the value of an extension key drops the event.
 #
 # CEF requires `|` to be escaped in the header only; in an extension it is plain text. pycef 1.11 reads such a
@@ -7,14 +7,14 @@
 #
 # Seen: of two lines that differ in the bar only, pycef reads both and Tenzir one.
 # Exits non-zero if that changes. Needs python3 with venv, and PyPI.
-set -eu
+set -euo pipefail
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT INT TERM
 
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps tenzir==6.20.0 pycef==1.11
-binary=$(find "$folder/venv" -type f -path '*/bundled/bin/tenzir' | head -n 1)
+binary=$(find "$folder/venv" -type f -path '*/bundled/bin/tenzir' -print -quit)
 
 cat >"$folder/lines" <<'LINES'
 CEF:0|vendor|product|1.0|id|name|5| src=192.0.2.1 msg=one or two

