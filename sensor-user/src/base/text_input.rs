@@ -59,6 +59,14 @@ pub fn other_format(head: &[u8]) -> Option<&'static str> {
     OTHERS.iter().find(|(begin, _)| head.starts_with(begin)).map(|(_, name)| *name)
 }
 
+/// True if a body is a web page. White space and a byte order mark before it are skipped.
+pub fn is_web_page(body: &[u8]) -> bool {
+    let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body).trim_ascii_start();
+    [&b"<!doctype html"[..], b"<html"]
+        .iter()
+        .any(|tag| text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag)))
+}
+
 /// Text of a file; see the module documentation.
 #[derive(Debug)]
 pub struct TextInput<R: BufRead>(Source<Text<R>>);

@@ -14,6 +14,7 @@ use reqwest::{Method, Response, Url};
 
 use crate::base::clock::Clock;
 use crate::base::escape::escaped;
+use crate::base::text_input;
 use crate::deliver::DeliverError;
 use crate::deliver::error::{Suffix, log_text};
 use crate::http::{Access, ConnectionSettings, ReloadingClient, redacted_url};
@@ -171,11 +172,7 @@ impl SinkResponse {
 
     /// True if the body is a web page: a login page or a proxy's, and not the receiver's response.
     pub(super) fn is_web_page(&self) -> bool {
-        let text = self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.body).trim_ascii_start();
-        let starts = |tag: &str| {
-            text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag.as_bytes()))
-        };
-        starts("<!doctype html") || starts("<html")
+        text_input::is_web_page(&self.body)
     }
 
     /// Error for a web page with a success status.

@@ -5,7 +5,9 @@ use std::path::Path;
 use super::error::FetchError;
 use super::http::Reply;
 use super::scan::Scan;
-use crate::base::text_input::{BYTE_ORDER_MARK, TextInputError, is_gzip, other_format};
+use crate::base::text_input::{
+    BYTE_ORDER_MARK, TextInputError, is_gzip, is_web_page, other_format,
+};
 use crate::intel::pull::Documents;
 
 /// Number of leading bytes that identify a web page.
@@ -51,11 +53,8 @@ impl Head {
         if self.bytes.is_empty() {
             return Err(FetchError::Empty);
         }
-        let begins = |word: &[u8]| {
-            self.bytes.get(..word.len()).is_some_and(|s| s.eq_ignore_ascii_case(word))
-        };
-        let is_markup = self.is_declared_html && begins(b"<");
-        if is_markup || begins(b"<!doctype html") || begins(b"<html") {
+        let is_markup = self.is_declared_html && self.bytes.starts_with(b"<");
+        if is_markup || is_web_page(&self.bytes) {
             return Err(FetchError::Html);
         }
         match other_format(&self.bytes) {
