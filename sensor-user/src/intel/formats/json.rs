@@ -24,9 +24,13 @@ const TEXT_MAX: usize = 8192;
 const ELEMENT_MAX: usize = 1 << 20;
 const BUFFER_BYTES: usize = 1 << 15;
 
-/// Visitor methods that return `$value` for booleans, numbers and null.
+/// Visitor methods that return `$value` for booleans and numbers, and `$null` (by default `$value`) for
+/// null.
 macro_rules! skip_scalars {
     ($value:expr) => {
+        skip_scalars!($value, null = $value);
+    };
+    ($value:expr, null = $null:expr) => {
         fn visit_bool<E: de::Error>(self, _value: bool) -> Result<Self::Value, E> {
             Ok($value)
         }
@@ -44,10 +48,33 @@ macro_rules! skip_scalars {
         }
 
         fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-            Ok($value)
+            Ok($null)
         }
     };
 }
+
+/// Visitor methods that visit the text of booleans and numbers.
+macro_rules! scalars_as_text {
+    () => {
+        fn visit_bool<E: de::Error>(self, value: bool) -> Result<Self::Value, E> {
+            self.visit_borrowed_str(if value { "true" } else { "false" })
+        }
+
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
+            self.visit_string(value.to_string())
+        }
+
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
+            self.visit_string(value.to_string())
+        }
+
+        fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
+            self.visit_string(value.to_string())
+        }
+    };
+}
+
+pub(super) use scalars_as_text;
 pub(super) use skip_scalars;
 
 /// Any JSON value as text: numbers and booleans are written out, elements of an array are joined by
@@ -110,21 +137,7 @@ impl<'de> Visitor<'de> for LenientStrVisitor {
         Ok(LenientStr(Cow::Owned(text)))
     }
 
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(LenientStr(Cow::Borrowed(if value { "true" } else { "false" })))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
-        Ok(LenientStr(Cow::Owned(value.to_string())))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
-        Ok(LenientStr(Cow::Owned(value.to_string())))
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
-        Ok(LenientStr(Cow::Owned(value.to_string())))
-    }
+    scalars_as_text!();
 
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
         Ok(LenientStr::default())
@@ -209,25 +222,7 @@ impl<'de, M: ObjectVisitor> Visitor<'de> for EachObject<'_, M> {
         Ok(None)
     }
 
-    fn visit_bool<E: de::Error>(self, _value: bool) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_u64<E: de::Error>(self, _value: u64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_i64<E: de::Error>(self, _value: i64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_f64<E: de::Error>(self, _value: f64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(Some(0))
-    }
+    skip_scalars!(None, null = Some(0));
 }
 
 /// Passes the JSON text of each element of an array to a function, so that an element of a wrong
@@ -284,25 +279,7 @@ impl<'de, F: FnMut(&str)> Visitor<'de> for EachElement<F> {
         Ok(false)
     }
 
-    fn visit_bool<E: de::Error>(self, _value: bool) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_u64<E: de::Error>(self, _value: u64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_i64<E: de::Error>(self, _value: i64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_f64<E: de::Error>(self, _value: f64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<bool, E> {
-        Ok(true)
-    }
+    skip_scalars!(false, null = true);
 }
 
 /// True for a key that is a number: the index of an element in a list that is written as an object.

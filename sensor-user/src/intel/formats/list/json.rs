@@ -18,7 +18,7 @@ use crate::base::json_text::JsonText;
 use crate::base::lines::Lines;
 use crate::intel::formats::entry::{EntrySink, ReadError};
 use crate::intel::formats::json::{
-    LenientStr, is_index, parse_document, truncated, unexpected_document,
+    LenientStr, is_index, parse_document, scalars_as_text, truncated, unexpected_document,
 };
 use crate::intel::rejects::RejectReason;
 
@@ -261,25 +261,7 @@ impl<'de> Visitor<'de> for ValueWalker<'_, '_, 'de> {
         Ok(0)
     }
 
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<u64, E> {
-        self.scalar(if value { "true" } else { "false" });
-        Ok(0)
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
-        self.scalar(&value.to_string());
-        Ok(0)
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
-        self.scalar(&value.to_string());
-        Ok(0)
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<u64, E> {
-        self.scalar(&value.to_string());
-        Ok(0)
-    }
+    scalars_as_text!();
 
     fn visit_unit<E: de::Error>(self) -> Result<u64, E> {
         if self.at != ValuePosition::Listed {
@@ -351,21 +333,7 @@ impl<'de> Visitor<'de> for AddressValues<'_, '_, 'de> {
         Ok(0)
     }
 
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<u64, E> {
-        self.visit_str(if value { "true" } else { "false" })
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
-        self.visit_str(&value.to_string())
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
-        self.visit_str(&value.to_string())
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<u64, E> {
-        self.visit_str(&value.to_string())
-    }
+    scalars_as_text!();
 
     fn visit_unit<E: de::Error>(self) -> Result<u64, E> {
         Ok(0)
