@@ -74,7 +74,7 @@ impl RowConverter<'_> {
     pub(super) fn push_row(&self, row: &ListRow<'_>, position: u64, entries: &mut dyn EntrySink) {
         let own_id = row.get(ListField::Id);
         let (indicators, mut rejects) = match self.properties(row, position, entries) {
-            Ok(template) => self.indicators(row, &template),
+            Ok(template) => self.indicators(row, template),
             Err(reject) => (Vec::new(), vec![reject]),
         };
         let mut push = |id: String, content| {
@@ -169,9 +169,9 @@ impl RowConverter<'_> {
     fn indicators(
         &self,
         row: &ListRow<'_>,
-        template: &Indicator,
+        template: Indicator,
     ) -> (Vec<Indicator>, Vec<RowReject>) {
-        let (mut indicators, mut rejects) = (Vec::new(), Vec::new());
+        let (mut used, mut rejects) = (Vec::new(), Vec::new());
         for text in row.addresses() {
             let endpoints = match endpoints(row, text, self.policy) {
                 Ok(endpoints) => endpoints,
@@ -185,20 +185,20 @@ impl RowConverter<'_> {
                     rejects.push((reason, endpoint.entity.to_owned()));
                     continue;
                 }
-                let named = endpoint.indicator(port, self.policy);
-                let template = template.clone();
-                let id = if template.id.is_empty() { named.id } else { template.id };
-                indicators.push(Indicator {
-                    id,
-                    prefix: named.prefix,
-                    entity: named.entity,
-                    time_generated: named.time_generated,
-                    ports: named.ports,
-                    ..template
-                });
+                used.push(endpoint.indicator(port, self.policy));
             }
         }
-        (indicators, rejects)
+        // Nearly all rows have one address, which takes the template itself.
+        let templates = std::iter::repeat_n(template, used.len());
+        let indicators = used.into_iter().zip(templates).map(|(named, template)| Indicator {
+            id: if template.id.is_empty() { named.id } else { template.id },
+            prefix: named.prefix,
+            entity: named.entity,
+            time_generated: named.time_generated,
+            ports: named.ports,
+            ..template
+        });
+        (indicators.collect(), rejects)
     }
 
     fn url(&self, text: &str) -> String {

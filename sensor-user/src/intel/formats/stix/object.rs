@@ -103,7 +103,8 @@ impl StixObject<'_> {
             return Err(RejectReason::Malformed(format!("an indicator: {error}")));
         }
         let created = stix_time(self.created.as_str());
-        let version = stix_time(self.modified.as_str()).get().or_else(|| created.get());
+        let modified = stix_time(self.modified.as_str());
+        let version = modified.get().or_else(|| created.get());
         let valid_from = stix_time(self.valid_from.as_str());
         // An indicator whose expiry cannot be read may be over.
         let expires = stix_time(self.valid_until.as_str());
@@ -113,7 +114,7 @@ impl StixObject<'_> {
             )));
         }
         let expires = expires.get();
-        for (property, text) in self.unused(&created, &valid_from) {
+        for (property, text) in self.unused([&created, &modified, &valid_from]) {
             let reason = RejectReason::PropertyUnused(property.to_owned());
             entries.reject(position, reason, &text);
         }
@@ -144,14 +145,12 @@ impl StixObject<'_> {
     /// Returns the properties that are not used since they are of another type, and their texts.
     fn unused(
         &self,
-        created: &Lenient<Timestamp>,
-        valid_from: &Lenient<Timestamp>,
+        [created, modified, valid_from]: [&Lenient<Timestamp>; 3],
     ) -> Vec<(&'static str, String)> {
         let out_of_range = |number: &Lenient<f64>| match number {
             Lenient::Value(value) if !CONFIDENCE.contains(value) => Some(value.to_string()),
             other => other.unused().map(str::to_owned),
         };
-        let modified = stix_time(self.modified.as_str());
         let text = |text: Option<&str>| text.map(str::to_owned);
         let all = [
             ("revoked", text(self.revoked.unused())),
