@@ -29,7 +29,7 @@ pub use formats::list::{
     ListField, ListFormat, ListShape, PRESETS, parse as parse_list, preset, read_list,
 };
 pub use formats::misp::read_misp;
-pub use formats::rows::{RowReader, read_rows, table_reply};
+pub use formats::rows::{REPLY_HEAD_BYTES, RowReader, read_rows, table_reply};
 pub use formats::sentinel_query::read_sentinel_query;
 pub use formats::sniff::sniff;
 pub use formats::stix::read_stix;

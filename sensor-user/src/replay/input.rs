@@ -10,14 +10,12 @@ use crate::base::array_lines::ArrayLines;
 use crate::base::json_text::JsonText;
 use crate::base::progress::Progress;
 use crate::base::text_input::TextInput;
-use crate::intel::table_reply;
+use crate::intel::{REPLY_HEAD_BYTES, table_reply};
 
 /// Size of a read in bytes.
 const BUFFER_BYTES: usize = 1 << 17;
 /// Limit of the blank bytes before the first byte that identifies the kind of the file.
 const BLANK_MAX: u64 = 1 << 20;
-/// Bytes in which the response of a query is recognized.
-const REPLY_HEAD_BYTES: u64 = 256;
 
 /// An open file.
 pub(super) struct Input {

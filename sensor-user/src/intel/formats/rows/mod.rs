@@ -56,7 +56,7 @@ pub fn read_rows(
 }
 
 /// Bytes in which the response of a query is recognized.
-pub(crate) const REPLY_HEAD_BYTES: u64 = 256;
+pub const REPLY_HEAD_BYTES: u64 = 256;
 
 /// Returns what to do with a file that begins with `head`, if it is a response of the Log Analytics API:
 /// it has the names of its columns apart from its rows.
