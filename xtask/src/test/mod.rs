@@ -25,11 +25,11 @@ use tally::{Skips, Tally, failed_test};
 /// Feature of the optional kafka sink, which is tested too.
 const KAFKA: &str = "sensor-tests/kafka";
 const KERNEL_SUITE: &str = "kernel";
+/// Suites that load BPF programs, or need a whole machine's memory or disk: one test at a time.
+const ROOT_SUITES: [&str; 4] = [KERNEL_SUITE, "confinement", "truth", "unlucky"];
 /// Connections a second that the kernel suite makes beside its tests, in a network namespace of its own:
 /// a host has other traffic.
 const BACKGROUND_RATE: &str = "200";
-/// Suite that also loads BPF programs, with one test at a time.
-const CONFINEMENT_SUITE: &str = "confinement";
 /// Suite that boots a machine with the package installed.
 const SYSTEMD_SUITE: &str = "systemd";
 /// Output directory of the package for that suite. It contains the agent that the other suites use.
@@ -189,7 +189,7 @@ impl TestRun<'_> {
         })
     }
 
-    /// Runs all tests except the suites that load BPF programs, and the documentation's examples.
+    /// Runs all tests except [`ROOT_SUITES`] and the systemd suite, and the documentation's examples.
     fn tests(&mut self) -> anyhow::Result<Outcome> {
         let mut args: Vec<OsString> = [
             "test",
@@ -204,7 +204,7 @@ impl TestRun<'_> {
         .map(OsString::from)
         .into();
         for suite in suites(self.workspace)? {
-            if ![KERNEL_SUITE, CONFINEMENT_SUITE, SYSTEMD_SUITE].contains(&suite.as_str()) {
+            if suite != SYSTEMD_SUITE && !ROOT_SUITES.contains(&suite.as_str()) {
                 args.extend(["--test".into(), suite.into()]);
             }
         }
@@ -215,12 +215,14 @@ impl TestRun<'_> {
         Ok(Outcome::Done(tally))
     }
 
-    /// Runs the suites that load BPF programs, which require root.
+    /// Runs [`ROOT_SUITES`], which require root.
     fn kernel(&mut self) -> anyhow::Result<Outcome> {
         if self.fast {
             return Ok(Outcome::Skipped("--fast".to_owned()));
         }
-        if !suites(self.workspace)?.iter().any(|suite| suite == KERNEL_SUITE) {
+        let mut present = suites(self.workspace)?;
+        present.retain(|suite| ROOT_SUITES.contains(&suite.as_str()));
+        if !present.iter().any(|suite| suite == KERNEL_SUITE) {
             return Ok(Outcome::Skipped("there is no kernel suite in tests/tests".to_owned()));
         }
         if !host::is_root() {
@@ -228,8 +230,9 @@ impl TestRun<'_> {
         }
         let mut cargo = self.workspace.cargo();
         cargo
-            .args(["test", "--locked", "--package", "sensor-tests", "--test", KERNEL_SUITE])
-            .args(["--test", CONFINEMENT_SUITE, "--no-fail-fast", "--", "--test-threads=1"])
+            .args(["test", "--locked", "--package", "sensor-tests", "--no-fail-fast"])
+            .args(present.iter().flat_map(|suite| ["--test", suite.as_str()]))
+            .args(["--", "--test-threads=1"])
             .env("NETSENSOR_BIN", self.workspace.path("target/release/netsensor"))
             .env("NETSENSOR_TEST_BACKGROUND_RATE", BACKGROUND_RATE);
         if let Some(object) = &self.object {
