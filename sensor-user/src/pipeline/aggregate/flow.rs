@@ -49,6 +49,11 @@ pub enum Attribution {
 }
 
 impl Attribution {
+    /// True if no action of a process on the connection is known: its process may be corrected.
+    pub const fn is_guess(self) -> bool {
+        matches!(self, Self::Listener | Self::Unknown)
+    }
+
     /// Value of the `Attribution` column.
     pub const fn as_str(self) -> &'static str {
         match self {

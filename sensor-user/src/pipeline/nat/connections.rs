@@ -183,7 +183,7 @@ impl NatConnections {
         let end = SocketEnd::of(&change.flow, change.cookie)?;
         let primary = *self.by_end.get(&end)?;
         match self.states.get_mut(&(Protocol::Udp, primary)) {
-            Some(LookupState::Udp(flow)) if flow.translated.is_some() => {
+            Some(LookupState::Udp(flow)) if flow.is_translated() => {
                 flow.parts = flow.parts.saturating_add(1);
                 Some(primary)
             }
@@ -348,15 +348,14 @@ impl NatConnections {
     ) {
         let PendingLookup { flow, netns, cookie, held, .. } = pending;
         let (key, opened) = ((Protocol::Udp, number), flow.time);
-        let mut known = UdpFlow::new(&flow, cookie, translation);
+        let mut known = UdpFlow::new(flow.clone(), cookie, translation);
         let other = known.end.and_then(|end| self.by_end.get(&end).copied());
         let other = other.filter(|other| *other != number).map(|other| (Protocol::Udp, other));
         let mut waiting_part = None;
         match other.and_then(|other| Some((other, self.states.get_mut(&other)?))) {
             Some((other, LookupState::Udp(primary))) => {
                 primary.parts = primary.parts.saturating_add(1);
-                if primary.translated.is_none() && known.translated.is_some() {
-                    primary.translated = known.translated;
+                if primary.translate(&known) {
                     let flow = Flow { phase: Phase::Translated, time: primary.opened(), ..flow };
                     let mut change = Change::new(ChangeKind::Translated, flow, number, netns);
                     primary.apply(&mut change, other.1, opened);

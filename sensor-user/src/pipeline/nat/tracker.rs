@@ -222,9 +222,7 @@ impl NatTracker {
 
     /// Releases the changes of a namespace that has been checked.
     fn release_queue(&mut self, netns: u32, changes: &mut Vec<Change>, now_boot_ns: u64) {
-        let Some(queue) = self.queues.remove(&netns) else { return };
-        self.queued = self.queued.saturating_sub(queue.changes.len());
-        for change in queue.changes {
+        for change in self.take_queue(netns) {
             self.accept(change, changes, now_boot_ns);
         }
     }
@@ -236,12 +234,17 @@ impl NatTracker {
         let over = self.queues.iter().filter(|(_, queue)| is_over(queue));
         let over: Vec<u32> = over.map(|(netns, _)| *netns).collect();
         for netns in over {
-            let Some(queue) = self.queues.remove(&netns) else { continue };
-            self.queued = self.queued.saturating_sub(queue.changes.len());
-            for change in queue.changes {
+            for change in self.take_queue(netns) {
                 self.route(change, Tracking::Idle, changes, now_boot_ns);
             }
         }
+    }
+
+    /// Removes the queue of a namespace, and returns its changes.
+    fn take_queue(&mut self, netns: u32) -> Vec<Change> {
+        let changes = self.queues.remove(&netns).map(|queue| queue.changes).unwrap_or_default();
+        self.queued = self.queued.saturating_sub(changes.len());
+        changes
     }
 
     fn send(&mut self, mut due: Vec<NatLookup>, changes: &mut Vec<Change>) {

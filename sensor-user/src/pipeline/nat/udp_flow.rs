@@ -13,10 +13,8 @@ use jiff::Timestamp;
 
 use super::messages::Translation;
 use crate::base::protocol::Protocol;
-use crate::pipeline::aggregate::{
-    Attribution, Change, ChangeKind, Direction, Flow, NatMapping, Phase,
-};
-use crate::pipeline::enrich::Process;
+use crate::pipeline::aggregate::{Change, ChangeKind, Direction, Flow, NatMapping, Phase};
+use crate::pipeline::capture::Tuple;
 
 /// A socket and its remote end, as the program has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,57 +36,47 @@ impl SocketEnd {
     }
 }
 
-/// Properties of a flow that all its changes have.
+/// The flow whose properties all changes have.
 #[derive(Debug)]
 pub(super) struct UdpFlow {
     /// `None` if the socket's cookie is unknown: the flow then has one part.
     pub(super) end: Option<SocketEnd>,
     /// Number of parts that are open.
     pub(super) parts: u32,
-    pub(super) translated: Option<NatMapping>,
-    direction: Direction,
-    local: IpAddr,
-    local_port: Option<u16>,
-    remote: IpAddr,
-    remote_port: Option<u16>,
-    process: Arc<Process>,
-    attribution: Attribution,
-    preexisting: bool,
-    opened: Timestamp,
+    /// The flow at its first datagram, with the ends of the socket.
+    flow: Flow,
     /// Latest datagram of the closed parts.
     ended: Timestamp,
 }
 
 impl UdpFlow {
     /// The flow whose first change has `flow`, on the socket `cookie` (0 if unknown).
-    pub(super) fn new(flow: &Flow, cookie: u64, translation: Option<&Translation>) -> Self {
-        let (mut local, mut local_port) = (flow.local, flow.local_port);
-        let (mut remote, mut remote_port) = (flow.remote, flow.remote_port);
-        let mut direction = flow.direction;
+    pub(super) fn new(mut flow: Flow, cookie: u64, translation: Option<&Translation>) -> Self {
         if let Some(Translation { socket, is_initiator, .. }) = translation {
-            (local, local_port) = (socket.source.ip(), Some(socket.source.port()));
-            (remote, remote_port) = (socket.destination.ip(), Some(socket.destination.port()));
-            direction = match is_initiator {
+            let (source, destination) = (socket.source, socket.destination);
+            (flow.local, flow.local_port) = (source.ip(), Some(source.port()));
+            (flow.remote, flow.remote_port) = (destination.ip(), Some(destination.port()));
+            flow.direction = match is_initiator {
                 Some(true) => Direction::Outbound,
                 Some(false) => Direction::Inbound,
-                None => direction,
+                None => flow.direction,
             };
         }
-        Self {
-            end: (cookie != 0).then_some(SocketEnd { cookie, remote, remote_port }),
-            parts: 1,
-            translated: translation.map(mapping),
-            direction,
-            local,
-            local_port,
-            remote,
-            remote_port,
-            process: Arc::clone(&flow.process),
-            attribution: flow.attribution,
-            preexisting: flow.preexisting,
-            opened: flow.time,
-            ended: flow.time,
+        flow.translated = translation.map(mapping);
+        Self { end: SocketEnd::of(&flow, cookie), parts: 1, ended: flow.time, flow }
+    }
+
+    pub(super) const fn is_translated(&self) -> bool {
+        self.flow.translated.is_some()
+    }
+
+    /// Adds the mapping of another part, if this is the first. True if it was.
+    pub(super) const fn translate(&mut self, other: &Self) -> bool {
+        let is_first = self.flow.translated.is_none() && other.flow.translated.is_some();
+        if is_first {
+            self.flow.translated = other.flow.translated;
         }
+        is_first
     }
 
     /// Gives a change of a part the properties of the flow, whose number is `number`. False if nothing
@@ -100,23 +88,17 @@ impl UdpFlow {
         part_opened: Timestamp,
     ) -> bool {
         if let Some(guess) = &mut change.guess {
-            if !matches!(self.attribution, Attribution::Listener | Attribution::Unknown) {
+            if !self.flow.attribution.is_guess() {
                 return false;
             }
             let owner = Arc::clone(&change.flow.process);
-            guess.process = std::mem::replace(&mut self.process, owner);
-            guess.since = self.opened;
-            self.attribution = change.flow.attribution;
+            guess.process = std::mem::replace(&mut self.flow.process, owner);
+            guess.since = self.flow.time;
+            self.flow.attribution = change.flow.attribution;
         }
-        let flow = &mut change.flow;
         change.number = number;
-        flow.direction = self.direction;
-        (flow.local, flow.local_port) = (self.local, self.local_port);
-        (flow.remote, flow.remote_port) = (self.remote, self.remote_port);
-        flow.process = Arc::clone(&self.process);
-        flow.attribution = self.attribution;
-        flow.preexisting = self.preexisting;
-        flow.translated = self.translated;
+        let Flow { time, phase, bytes_sent, bytes_received, .. } = change.flow;
+        change.flow = Flow { time, phase, bytes_sent, bytes_received, ..self.flow.clone() };
         if !matches!(change.kind, ChangeKind::Closed | ChangeKind::Failed) {
             return true;
         }
@@ -124,7 +106,7 @@ impl UdpFlow {
         self.ended = self.ended.max(ended);
         self.parts = self.parts.saturating_sub(1);
         if self.parts == 0 {
-            let duration = self.ended.duration_since(self.opened);
+            let duration = self.ended.duration_since(self.flow.time);
             change.duration = Duration::try_from(duration).unwrap_or_default();
             return true;
         }
@@ -135,18 +117,22 @@ impl UdpFlow {
 
     /// Time of the first datagram.
     pub(super) const fn opened(&self) -> Timestamp {
-        self.opened
+        self.flow.time
     }
 }
 
 /// Mapping of a connection that is reported with the ends of its socket.
 pub(super) const fn mapping(translation: &Translation) -> NatMapping {
-    let outside = translation.outside;
+    mapping_to(translation.outside)
+}
+
+/// Mapping to the ends `tuple`, this host's first.
+const fn mapping_to(tuple: Tuple) -> NatMapping {
     NatMapping {
-        local_ip: outside.source.ip(),
-        local_port: outside.source.port(),
-        remote_ip: outside.destination.ip(),
-        remote_port: outside.destination.port(),
+        local_ip: tuple.source.ip(),
+        local_port: tuple.source.port(),
+        remote_ip: tuple.destination.ip(),
+        remote_port: tuple.destination.port(),
     }
 }
 
@@ -160,10 +146,5 @@ pub(super) fn late_mapping(translation: &Translation, flow: &Flow) -> NatMapping
     {
         return mapping(translation);
     }
-    NatMapping {
-        local_ip: socket.source.ip(),
-        local_port: socket.source.port(),
-        remote_ip: socket.destination.ip(),
-        remote_port: socket.destination.port(),
-    }
+    mapping_to(socket)
 }

@@ -86,6 +86,14 @@ struct ConnectionOwner {
 
 impl ConnectionOwner {
     const UNKNOWN: Self = Self { process: None, attribution: Attribution::Unknown };
+
+    /// Owner `process`, by `attribution`; unknown without a process.
+    fn of(process: Option<Arc<Process>>, attribution: Attribution) -> Self {
+        match process {
+            Some(_) => Self { process, attribution },
+            None => Self::UNKNOWN,
+        }
+    }
 }
 
 /// Connections by socket: by the address of its `struct sock`, or by a local key (see `socket_scan`) until a
@@ -232,10 +240,7 @@ impl ConnectionTable {
             self.restore(time, tcp, process, changes);
             return;
         }
-        let owner = match process {
-            Some(_) => ConnectionOwner { process, attribution: Attribution::Connect },
-            None => ConnectionOwner::UNKNOWN,
-        };
+        let owner = ConnectionOwner::of(process, Attribution::Connect);
         self.open(time, tcp, Direction::Outbound, owner, changes);
         if tcp.local_port == 0 {
             self.hold(tcp, Direction::Outbound, changes);

@@ -19,9 +19,7 @@ const SUBFLOWS_MAX: usize = 16;
 impl Connection {
     /// True if the connection was reported, with a process that is only a guess.
     fn is_guessed(&self) -> bool {
-        self.emitted
-            && self.direction == Direction::Inbound
-            && matches!(self.attribution, Attribution::Listener | Attribution::Unknown)
+        self.emitted && self.direction == Direction::Inbound && self.attribution.is_guess()
     }
 }
 
@@ -92,10 +90,7 @@ impl ConnectionTable {
         process: Option<Arc<Process>>,
         changes: &mut Vec<Change>,
     ) {
-        let owner = match process {
-            Some(_) => ConnectionOwner { process, attribution: Attribution::Scan },
-            None => ConnectionOwner::UNKNOWN,
-        };
+        let owner = ConnectionOwner::of(process, Attribution::Scan);
         let listener = self.listeners.owner((tcp.netns, tcp.local_port), tcp.local);
         let direction = match listener {
             Some(_) => Direction::Inbound,

@@ -22,7 +22,7 @@ use super::super::listeners::Listener;
 use super::super::response_times::ResponseTimes;
 use super::latency::LatencyReader;
 use super::scan_index::{ClosedDuringScan, ScanIndex};
-use super::{Connection, ConnectionTable};
+use super::{Connection, ConnectionOwner, ConnectionTable};
 use crate::pipeline::aggregate::change::Change;
 use crate::pipeline::aggregate::flow::{Attribution, Direction};
 use crate::pipeline::capture::{OpenSocket, OpenSockets};
@@ -318,10 +318,8 @@ impl ConnectionTable {
         self.stats.connections_found_by_scan.increment();
         self.last_number = self.last_number.saturating_add(1);
         let process = if socket.inode == 0 { None } else { owner(socket.inode) };
-        let attribution = match process {
-            Some(_) => Attribution::Scan,
-            None => Attribution::Unknown,
-        };
+        let ConnectionOwner { process, attribution } =
+            ConnectionOwner::of(process, Attribution::Scan);
         let connection = Connection {
             number: self.last_number,
             opened_boot_ns: scan.open.began_boot_ns,

@@ -147,7 +147,7 @@ impl TrackedFlow {
 
     /// True if the process is unknown, or only owns the bound socket.
     pub(super) const fn is_guessed(&self) -> bool {
-        matches!(self.attribution, Attribution::Listener | Attribution::Unknown)
+        self.attribution.is_guess()
     }
 
     /// Time at which the flow is to be reported as established, once; `None` before a datagram that was
