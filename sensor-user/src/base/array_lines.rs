@@ -3,6 +3,8 @@
 
 use std::io::{self, BufRead, Read};
 
+use super::io::read_some;
+
 /// Size of the buffer in bytes.
 const BUFFER_BYTES: usize = 1 << 16;
 /// Line after an array without an end. It is no element, so that the end is not mistaken for complete.
@@ -41,12 +43,7 @@ impl<R: Read> ArrayLines<R> {
 
     fn refill(&mut self) -> io::Result<()> {
         self.begin = 0;
-        self.end = loop {
-            match self.inner.read(&mut self.buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                outcome => break outcome?,
-            }
-        };
+        self.end = read_some(&mut self.inner, &mut self.buffer)?;
         let bytes = self.buffer.get_mut(..self.end).unwrap_or_default();
         for byte in bytes {
             *byte = self.splitter.split(*byte);

@@ -7,6 +7,7 @@
 
 use std::io::{self, BufRead, Read};
 
+use super::io::read_some;
 use super::text_input::BYTE_ORDER_MARK;
 
 /// Size of the buffer in bytes.
@@ -59,12 +60,8 @@ impl<R: Read> JsonText<R> {
         self.checked -= self.begin;
         self.end -= self.begin;
         self.begin = 0;
-        let count = loop {
-            match self.inner.read(self.buffer.get_mut(self.end..).unwrap_or_default()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                outcome => break outcome?,
-            }
-        };
+        let free = self.buffer.get_mut(self.end..).unwrap_or_default();
+        let count = read_some(&mut self.inner, free)?;
         self.end += count;
         self.is_done = count == 0;
         if !self.has_begun {

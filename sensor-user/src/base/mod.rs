@@ -10,6 +10,7 @@ pub mod environment;
 pub mod error_chain;
 pub mod escape;
 pub mod framing;
+pub(crate) mod io;
 pub mod json_text;
 pub mod lines;
 pub mod log_throttle;

@@ -3,6 +3,8 @@
 use std::io::{self, Read};
 use std::ops::Range;
 
+use crate::base::io::read_some;
+
 /// Maximum size of an object in bytes; larger ones are skipped.
 pub(super) const OBJECT_MAX: usize = 16 << 20;
 /// Bytes per read.
@@ -123,17 +125,11 @@ impl<R: Read> Window<R> {
         if self.buffer.len() < self.end + CHUNK {
             self.buffer.resize(self.end + CHUNK, 0);
         }
-        loop {
-            match self.input.read(self.buffer.get_mut(self.end..).unwrap_or_default()) {
-                Ok(count) => {
-                    self.end += count;
-                    self.is_done = count == 0;
-                    return Ok(count > 0);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let free = self.buffer.get_mut(self.end..).unwrap_or_default();
+        let count = read_some(&mut self.input, free)?;
+        self.end += count;
+        self.is_done = count == 0;
+        Ok(count > 0)
     }
 
     /// Returns the next byte; `None` at the end of the input.

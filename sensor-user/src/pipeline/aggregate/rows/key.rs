@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::super::change::{Change, ChangeKind};
 use super::super::flow::{Direction, NatMapping, Peer};
 use super::super::response_times::ResponseTimes;
+use crate::base::counters::Stats;
 use crate::base::protocol::Protocol;
 use crate::pipeline::enrich::Process;
 
@@ -118,16 +119,15 @@ impl MinuteCounts {
         self.process = Arc::clone(&change.flow.process);
     }
 
-    /// Adds the mapped remote end of a connection. True if the oldest one had to be evicted.
-    pub(super) fn add_mapping(&mut self, mapping: Option<&NatMapping>) -> bool {
-        let Some(end) = mapping.map(NatMapping::remote) else { return false };
+    /// Adds the mapped remote end of a connection. The oldest one is evicted if there are too many.
+    pub(super) fn add_mapping(&mut self, mapping: Option<&NatMapping>, stats: &Stats) {
+        let Some(end) = mapping.map(NatMapping::remote) else { return };
         self.translated.retain(|known| *known != end);
         self.translated.push(end);
-        let is_full = self.translated.len() > MAPPED_MAX;
-        if is_full {
+        if self.translated.len() > MAPPED_MAX {
             self.translated.remove(0);
+            stats.row_mappings_evicted.increment();
         }
-        is_full
     }
 }
 

@@ -160,9 +160,7 @@ impl RowTable {
         let process = &change.flow.process;
         let counts = keys.entry(key).or_insert_with(|| MinuteCounts::new(process));
         counts.add(change);
-        if counts.add_mapping(change.flow.translated.as_ref()) {
-            self.stats.row_mappings_evicted.increment();
-        }
+        counts.add_mapping(change.flow.translated.as_ref(), &self.stats);
         Some(Counted::at(minute))
     }
 
@@ -170,9 +168,7 @@ impl RowTable {
     fn add_mapping(&mut self, change: &Change) {
         let (key, mapping) = (RowKey::of(change), change.flow.translated.as_ref());
         for counts in self.minutes.values_mut().filter_map(|keys| keys.get_mut(&key)) {
-            if counts.add_mapping(mapping) {
-                self.stats.row_mappings_evicted.increment();
-            }
+            counts.add_mapping(mapping, &self.stats);
         }
         if let (Some(live), Some(mapping)) = (self.live.get_mut(&key), mapping) {
             live.translated = Some(mapping.remote());

@@ -49,9 +49,7 @@ impl RowTable {
         } else {
             let counts = keys.entry(new).or_insert_with(|| MinuteCounts::new(&change.flow.process));
             counts.add_link(&change.flow.process);
-            if counts.add_mapping(change.flow.translated.as_ref()) {
-                self.stats.row_mappings_evicted.increment();
-            }
+            counts.add_mapping(change.flow.translated.as_ref(), &self.stats);
         }
         let counts = keys.entry(old.clone()).or_insert_with(|| MinuteCounts::new(&guess.process));
         if move_link(counts, is_moved) && !self.live.contains_key(&old) {
