@@ -1,4 +1,5 @@
-//! `Blocks`: an input in blocks of complete lines, for several threads.
+//! `Blocks`: an input in blocks of complete lines, for several threads. A line of JSON ends with LF, CR LF,
+//! or CR alone, which no string contains.
 
 use std::io::{self, BufRead, Read as _};
 
@@ -65,8 +66,13 @@ impl<R: BufRead> Blocks<R> {
         let bytes = &mut block.bytes;
         bytes.clear();
         bytes.append(&mut self.rest);
-        let wanted = self.block_bytes.saturating_sub(bytes.len()) as u64;
+        let start = bytes.len();
+        let wanted = self.block_bytes.saturating_sub(start) as u64;
         self.reader.by_ref().take(wanted).read_to_end(bytes)?;
+        let is_in_crlf = bytes.ends_with(b"\r") && self.reader.fill_buf()?.starts_with(b"\n");
+        if let Some(new) = bytes.get_mut(start..) {
+            end_lines_with_lf(new, is_in_crlf);
+        }
         match memchr::memrchr(b'\n', bytes) {
             Some(last) => self.rest = bytes.split_off(last + 1),
             None if bytes.len() < self.block_bytes => {}
@@ -82,13 +88,30 @@ impl<R: BufRead> Blocks<R> {
     fn skip_line(&mut self) -> io::Result<()> {
         loop {
             let available = self.reader.fill_buf()?;
-            let end = memchr::memchr(b'\n', available);
+            let end = memchr::memchr2(b'\n', b'\r', available);
+            let is_cr = end.is_some_and(|end| available.get(end) == Some(&b'\r'));
             let (used, done) =
                 end.map_or((available.len(), available.is_empty()), |end| (end + 1, true));
             self.reader.consume(used);
             if done {
+                let is_in_crlf = is_cr && self.reader.fill_buf()?.starts_with(b"\n");
+                self.reader.consume(usize::from(is_in_crlf));
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Replaces CR by LF, and CR LF by a blank and LF, so that each line ends with LF. `is_in_crlf` is true if
+/// LF follows after `bytes`.
+fn end_lines_with_lf(bytes: &mut [u8], is_in_crlf: bool) {
+    let mut from = 0;
+    while let Some(at) = bytes.get(from..).and_then(|rest| memchr::memchr(b'\r', rest)) {
+        let at = from + at;
+        from = at + 1;
+        let is_crlf = bytes.get(from).map_or(is_in_crlf, |next| *next == b'\n');
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte = if is_crlf { b' ' } else { b'\n' };
         }
     }
 }
@@ -120,13 +143,17 @@ mod tests {
     proptest! {
         #[test]
         fn blocks_have_the_lines_of_the_input(
-            input in prop::collection::vec("[ab]{0,6}", 0..30),
-            ended in any::<bool>(),
+            input in prop::collection::vec(("[ab]{0,6}", prop::sample::select(&["\n", "\r\n", "\r"][..])), 0..30),
+            is_ended in any::<bool>(),
             sizes in (8..20_usize, 1..9_usize, 1..4_usize),
         ) {
-            let end = if ended && !input.is_empty() { "\n" } else { "" };
-            let text = input.join("\n") + end;
-            let expected: NumberedLines = text
+            let mut text: String = input.iter().flat_map(|(line, end)| [line.as_str(), end]).collect();
+            if !is_ended {
+                text.truncate(text.trim_end_matches(['\n', '\r']).len());
+            }
+            // CR and LF side by side are one line ending.
+            let unix = text.replace("\r\n", " \n").replace('\r', "\n");
+            let expected: NumberedLines = unix
                 .split_terminator('\n')
                 .zip(1..)
                 .map(|(line, number)| (number, Some(line.as_bytes().to_vec())))
@@ -137,8 +164,11 @@ mod tests {
 
     #[test]
     fn a_line_longer_than_a_block_is_one_rejected_line() {
-        for length in [LINE_MAX + 1, BLOCK_BYTES - 3, BLOCK_BYTES, BLOCK_BYTES * 3 + 5] {
-            let text = format!("a\n{}\nb\n{}", "x".repeat(length), "y".repeat(length));
+        let lengths = [LINE_MAX + 1, BLOCK_BYTES - 3, BLOCK_BYTES, BLOCK_BYTES * 3 + 5];
+        for (length, end) in
+            lengths.into_iter().flat_map(|it| [(it, "\n"), (it, "\r"), (it, "\r\n")])
+        {
+            let text = format!("a\n{}{end}b\n{}", "x".repeat(length), "y".repeat(length));
             let found = lines(text.as_bytes(), [BLOCK_BYTES, 4096, 2]);
             let line = |text: &str| Some(text.as_bytes().to_vec());
             assert_eq!(found, [(1, line("a")), (2, None), (3, line("b")), (4, None)], "{length}");
