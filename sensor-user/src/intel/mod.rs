@@ -33,7 +33,7 @@ pub use formats::rows::{REPLY_HEAD_BYTES, RowReader, read_rows, table_reply};
 pub use formats::sentinel_query::read_sentinel_query;
 pub use formats::sniff::sniff;
 pub use formats::stix::read_stix;
-pub use formats::stix_pattern::{SufficientPrefix, read_pattern};
+pub use formats::stix_pattern::{PatternAddresses, SufficientPrefix, read_pattern};
 pub use formats::warninglist::{AllowedNetworks, read_allowed, read_networks};
 pub use formats::{DocumentFormat, read_document};
 pub use indicator::{Indicator, PortRange, Ports};

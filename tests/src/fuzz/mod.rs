@@ -47,7 +47,7 @@ pub fn pattern(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match read_pattern(text) {
         Ok(found) => {
-            for it in found {
+            for it in found.merged() {
                 assert_eq!(it.prefix, it.prefix.trunc(), "host bits are zero");
                 assert!(text.len() >= it.entity.len(), "the entity is part of the pattern");
                 for ports in [&it.ports.remote, &it.ports.local] {

@@ -7,12 +7,11 @@ use serde::de::{IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
 
 use super::columns::{is_absent, lenient_time};
-use super::endpoint::Endpoint;
 use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
 use super::json::{
     EachElement, EachObject, LenientStr, ObjectVisitor, parse_document, unexpected_document,
 };
-use super::stix_pattern::{SufficientPrefix, read_pattern};
+use super::stix_pattern::{PatternAddresses, SufficientPrefix, UsableAddresses, read_pattern};
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
 
@@ -110,14 +109,15 @@ impl IndicatorPage<'_> {
             let reason = RejectReason::PropertyUnused("confidence".to_owned());
             self.entries.reject(position, reason, confidence);
         }
-        let (kept, reason) = item.indicators(self.policy);
-        let content = match reason {
-            Some((reason, _)) if kept.is_empty() => EntryContent::Removed(reason),
-            Some((reason, text)) => {
-                self.entries.reject(position, reason, &text);
-                EntryContent::Indicators(kept)
+        let content = match item.addresses(self.policy) {
+            Ok(UsableAddresses { usable, rejected }) => {
+                for (reason, text) in rejected {
+                    self.entries.reject(position, reason, &text);
+                }
+                let indicator = |address| item.indicator(address, self.policy);
+                EntryContent::Indicators(usable.into_iter().map(indicator).collect())
             }
-            None => EntryContent::Indicators(kept),
+            Err(reason) => EntryContent::Removed(reason),
         };
         let (id, group) = (id.to_owned(), String::new());
         self.entries.push(FeedEntry { id, group, version, position, content });
@@ -189,64 +189,21 @@ impl Properties<'_> {
 }
 
 impl Item<'_> {
-    /// Returns the indicators of an item, and the reason if there are none or some were excluded.
-    fn indicators(&self, policy: &ReadPolicy) -> (Vec<Indicator>, Option<(RejectReason, String)>) {
-        let removed = |reason| (Vec::new(), Some((reason, String::new())));
+    /// Returns the addresses of an item that may be used, at least one.
+    fn addresses(&self, policy: &ReadPolicy) -> Result<UsableAddresses, RejectReason> {
         let it = &self.properties;
-        let expires = lenient_time(it.valid_until.as_str());
-        let confidence = it.confidence();
-        let threat_types = it.threat_types.as_str().split(", ");
         if it.revoked.to_flag() == Some(true) {
-            return removed(RejectReason::Withdrawn);
+            return Err(RejectReason::Withdrawn);
         }
-        if policy.is_expired(expires) {
-            return removed(RejectReason::Expired);
+        if policy.is_expired(lenient_time(it.valid_until.as_str())) {
+            return Err(RejectReason::Expired);
         }
-        let mut kinds = threat_types.clone();
-        if kinds.next() == Some("benign") && kinds.next().is_none() {
-            return removed(RejectReason::Benign);
+        if it.threat_types.as_str() == "benign" {
+            return Err(RejectReason::Benign);
         }
-        if policy.is_low(confidence) {
-            return removed(RejectReason::LowConfidence);
+        if policy.is_low(it.confidence()) {
+            return Err(RejectReason::LowConfidence);
         }
-        let sufficient = match self.sufficient() {
-            Ok(sufficient) => sufficient,
-            Err(reason) => return removed(reason),
-        };
-        let updated = lenient_time(it.last_updated_time_utc.as_str());
-        let (mut kept, mut left_out) = (Vec::new(), None);
-        for SufficientPrefix { prefix, entity, ports } in sufficient {
-            if let Some(exclusion) = policy.prefixes.exclusion(&prefix) {
-                left_out = Some((RejectReason::Excluded(exclusion), entity));
-                continue;
-            }
-            let name =
-                if it.description.as_str().is_empty() { &it.display_name } else { &it.description };
-            kept.push(Indicator {
-                id: self.name.to_text(),
-                entity,
-                ports,
-                expires,
-                valid_from: lenient_time(it.valid_from.as_str()),
-                time_generated: updated.unwrap_or(policy.now),
-                version: updated,
-                first_reported: lenient_time(it.created.as_str()),
-                description: name.to_text(),
-                threat_type: threat_types.clone().next().unwrap_or_default().to_owned(),
-                confidence,
-                additional_information: match it.source.as_str() {
-                    "" => String::new(),
-                    source => format!("source: {source}"),
-                },
-                ..Indicator::blank(prefix)
-            });
-        }
-        (kept, left_out)
-    }
-
-    /// Returns the prefixes that are sufficient on their own, at least one.
-    fn sufficient(&self) -> Result<Vec<SufficientPrefix>, RejectReason> {
-        let it = &self.properties;
         if OTHER_TYPES.contains(&it.pattern_type.as_str()) {
             return Err(RejectReason::NotAnIndicator);
         }
@@ -256,29 +213,50 @@ impl Item<'_> {
                 read_pattern(pattern).map_err(|error| RejectReason::Pattern(error.to_string()))?
             }
         };
-        if found.is_empty() { Err(RejectReason::NotSufficient) } else { Ok(found) }
+        found.check(policy).map_err(|(reason, _text)| reason)
     }
 
-    /// Returns the addresses in the parsed pattern of an item without `pattern`.
-    fn parsed_addresses(&self) -> Vec<SufficientPrefix> {
+    fn indicator(&self, address: SufficientPrefix, policy: &ReadPolicy) -> Indicator {
+        let it = &self.properties;
+        let updated = lenient_time(it.last_updated_time_utc.as_str());
+        let description =
+            if it.description.as_str().is_empty() { &it.display_name } else { &it.description };
+        Indicator {
+            id: self.name.to_text(),
+            entity: address.entity,
+            ports: address.ports,
+            expires: lenient_time(it.valid_until.as_str()),
+            valid_from: lenient_time(it.valid_from.as_str()),
+            time_generated: updated.unwrap_or(policy.now),
+            version: updated,
+            first_reported: lenient_time(it.created.as_str()),
+            description: description.to_text(),
+            threat_type: it.threat_types.as_str().split(", ").next().unwrap_or_default().to_owned(),
+            confidence: it.confidence(),
+            additional_information: match it.source.as_str() {
+                "" => String::new(),
+                source => format!("source: {source}"),
+            },
+            ..Indicator::blank(address.prefix)
+        }
+    }
+
+    /// Returns the addresses of a pattern that Sentinel parsed.
+    fn parsed_addresses(&self) -> PatternAddresses {
+        let mut found = PatternAddresses::default();
         let parsed = self.properties.parsed_pattern;
         let parsed: Vec<ParsedPattern<'_>> =
             parsed.and_then(|it| serde_json::from_str(it.get()).ok()).unwrap_or_default();
         let [ParsedPattern { pattern_type_key, pattern_type_values }] = parsed.as_slice() else {
-            return Vec::new();
+            return found;
         };
         if !["ipv4-addr", "ipv6-addr"].contains(&pattern_type_key.as_str()) {
-            return Vec::new();
+            return found;
         }
-        let values = pattern_type_values.iter().map(|it| it.value.as_str());
-        values
-            .filter_map(|value| Endpoint::parse(value.trim_matches('\'')).ok())
-            .map(|it| SufficientPrefix {
-                prefix: it.prefix,
-                entity: it.entity.to_owned(),
-                ports: crate::intel::indicator::Ports::default(),
-            })
-            .collect()
+        for value in pattern_type_values {
+            found.add(value.value.as_str().trim_matches('\''));
+        }
+        found
     }
 }
 

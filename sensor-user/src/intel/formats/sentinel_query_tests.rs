@@ -91,6 +91,32 @@ fn items_are_indicators_by_their_pattern() {
 }
 
 #[test]
+fn each_address_of_an_item_is_used_or_has_a_reason() {
+    let parsed = |values: &str| {
+        format!(
+            ",\"parsedPattern\":[{{\"patternTypeKey\":\"ipv4-addr\",\"patternTypeValues\":[{values}]}}]"
+        )
+    };
+    let values = ["'203.0.113.4-203.0.113.7'", "203.0.113.x", "10.0.0.1"]
+        .map(|value| format!("{{\"value\":\"{value}\"}}"));
+    for rest in [
+        parsed(&values.join(",")),
+        ",\"pattern\":\"[ipv4-addr:value IN ('203.0.113.4-203.0.113.7', '203.0.113.x', '10.0.0.1')]\""
+            .to_owned(),
+    ] {
+        let (found, read) = read(&format!("{{\"value\":[{}]}}", item("a", &rest)));
+        assert_eq!(read.unwrap(), 1);
+        let EntryContent::Indicators(of_item) = &found.entries[0].content else {
+            panic!("{found:?}")
+        };
+        assert_eq!(of_item.len(), 1);
+        assert_eq!(of_item[0].prefix.to_string(), "203.0.113.4/30");
+        let reasons: Vec<&str> = found.rejects.kept().iter().map(|it| it.reason.name()).collect();
+        assert_eq!(reasons, ["private or special range", "pattern cannot be read"], "{rest}");
+    }
+}
+
+#[test]
 fn an_error_is_reported() {
     let (_, refused) = read("{\"error\":{\"code\":\"AuthorizationFailed\",\"message\":\"no\"}}");
     let error = refused.unwrap_err().to_string();

@@ -133,6 +133,7 @@ impl LegacyRow<'_> {
             ("ThreatSeverity", self.threat_severity.unused()),
         ];
         let indicators = prefixes.into_iter().map(indicator).collect();
-        Ok(UsableRow { time_generated, state, indicators, unused: unused_columns(&unused) })
+        let (rejected, unused) = (Vec::new(), unused_columns(&unused));
+        Ok(UsableRow { time_generated, state, indicators, rejected, unused })
     }
 }

@@ -219,7 +219,10 @@ impl IndicatorTable {
     }
 
     fn add_row(&mut self, position: u64, row: UsableRow, entries: &mut dyn EntrySink) {
-        let UsableRow { time_generated, state, indicators, unused } = row;
+        let UsableRow { time_generated, state, indicators, rejected, unused } = row;
+        for (reason, text) in rejected {
+            entries.reject(position, reason, &text);
+        }
         for (column, text) in unused {
             entries.reject(position, RejectReason::PropertyUnused(column.to_owned()), &text);
         }

@@ -17,7 +17,7 @@ use crate::intel::formats::columns;
 use crate::intel::formats::columns::{JsonStr, Lenient};
 use crate::intel::formats::entry::ReadPolicy;
 use crate::intel::formats::json::{LenientStr, skip_scalars};
-use crate::intel::formats::stix_pattern::{SufficientPrefix, read_pattern};
+use crate::intel::formats::stix_pattern::{SufficientPrefix, UsableAddresses, read_pattern};
 use crate::intel::indicator::{Indicator, Ports};
 use crate::intel::rejects::RejectReason;
 
@@ -88,24 +88,14 @@ impl StixRow<'_> {
             return Err(RowReject::new(RejectReason::TooOld, self.id.as_str()));
         }
         let expires = RowReject::expiry("ValidUntil", &self.valid_until)?;
-        let mut indicators = Vec::new();
-        let mut excluded = None;
-        for SufficientPrefix { prefix, entity, ports } in self.sufficient(policy)? {
-            if let Some(exclusion) = policy.prefixes.exclusion(&prefix) {
-                excluded = Some(RowReject::new(RejectReason::Excluded(exclusion), &entity));
-                continue;
-            }
-            indicators.push(Indicator {
-                entity,
-                expires,
-                ports,
-                ..self.indicator(time_generated, Indicator::blank(prefix))
-            });
-        }
-        match excluded {
-            Some(reject) if indicators.is_empty() => return Err(reject),
-            _ => {}
-        }
+        let UsableAddresses { usable, rejected } = self.addresses(policy)?;
+        let indicator = |it: SufficientPrefix| Indicator {
+            entity: it.entity,
+            expires,
+            ports: it.ports,
+            ..self.indicator(time_generated, Indicator::blank(it.prefix))
+        };
+        let indicators = usable.into_iter().map(indicator).collect();
         let state = RowState {
             active: self.is_active.get() == Some(true),
             withdrawn: self.is_deleted.get() == Some(true) || self.revoked.get() == Some(true),
@@ -118,11 +108,12 @@ impl StixRow<'_> {
             ("Confidence", self.confidence.unused()),
             ("ValidFrom", self.valid_from.unused()),
         ];
-        Ok(UsableRow { time_generated, state, indicators, unused: unused_columns(&unused) })
+        let unused = unused_columns(&unused);
+        Ok(UsableRow { time_generated, state, indicators, rejected, unused })
     }
 
-    /// Returns the prefixes that are sufficient on their own, at least one.
-    fn sufficient(&self, policy: &ReadPolicy) -> Result<Vec<SufficientPrefix>, RowReject> {
+    /// Returns the addresses of the pattern, or of the observable.
+    fn addresses(&self, policy: &ReadPolicy) -> Result<UsableAddresses, RowReject> {
         let pattern = self.pattern.present();
         if pattern.is_empty() {
             let value = self.observable_value.present();
@@ -136,15 +127,14 @@ impl StixRow<'_> {
                 entity: value.to_owned(),
                 ports: Ports::default(),
             };
-            return Ok(prefixes(value, policy)?.into_iter().map(named).collect());
+            let usable = prefixes(value, policy)?.into_iter().map(named).collect();
+            return Ok(UsableAddresses { usable, rejected: Vec::new() });
         }
-        match read_pattern(pattern) {
-            Ok(found) if found.is_empty() => {
-                Err(RowReject::new(RejectReason::NotSufficient, pattern))
-            }
-            Ok(found) => Ok(found),
-            Err(error) => Err(RowReject::new(RejectReason::Pattern(error.to_string()), pattern)),
-        }
+        let found = read_pattern(pattern)
+            .map_err(|error| RowReject::new(RejectReason::Pattern(error.to_string()), pattern))?;
+        found.check(policy).map_err(|(reason, text)| {
+            RowReject::new(reason, if text.is_empty() { pattern } else { &text })
+        })
     }
 
     fn indicator(&self, time_generated: Timestamp, blank: Indicator) -> Indicator {

@@ -207,6 +207,12 @@ fn rows_without_a_usable_address_are_rejected() {
         assert!(found.entries.is_empty(), "{row}");
         assert_eq!(found.rejects.kept()[0].reason.name(), reason, "{row}");
     }
+    // Beside a usable one, each of the others has its reason.
+    let mixed = "[ipv4-addr:value IN ('203.0.113.7', '10.0.0.1', '203.0.113.700')]";
+    let (found, _) = entries(&stix_row("a", 20, &format!(",\"Pattern\":\"{mixed}\"")));
+    assert_eq!(found.entries.len(), 1);
+    let reasons: Vec<&str> = found.rejects.kept().iter().map(|it| it.reason.name()).collect();
+    assert_eq!(reasons, ["private or special range", "pattern cannot be read"]);
     let (found, _) = entries(&stix_row("old", 10, ",\"Pattern\":\"x\""));
     assert_eq!(found.rejects.kept()[0].reason, RejectReason::TooOld);
 }

@@ -16,6 +16,8 @@ pub(super) struct UsableRow {
     pub(super) state: RowState,
     /// Indicators of the row, all with its id; not empty.
     pub(super) indicators: Vec<Indicator>,
+    /// Reason and text of each address that is not used.
+    pub(super) rejected: Vec<(RejectReason, String)>,
     /// Columns that are not used, and their texts.
     pub(super) unused: Vec<(&'static str, String)>,
 }

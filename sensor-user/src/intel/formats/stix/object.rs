@@ -7,7 +7,9 @@ use serde_json::value::RawValue;
 
 use super::super::columns::{JsonStr, Lenient, flag, is_absent, lenient_time, number, parse_time};
 use super::super::entry::{EntryContent, EntrySink, FeedEntry, ReadPolicy};
-use super::super::stix_pattern::{read_alternatives, read_pattern};
+use super::super::stix_pattern::{
+    SufficientPrefix, UsableAddresses, read_alternatives, read_pattern,
+};
 use super::text_list::{levels, texts, urls};
 use crate::intel::indicator::Indicator;
 use crate::intel::rejects::RejectReason;
@@ -199,32 +201,20 @@ impl StixObject<'_> {
         let pattern = self.pattern.as_ref().map_or("", JsonStr::as_str);
         let is_object = self.labels.iter().any(|it| it.as_str() == MISP_IP_PORT);
         let read = if is_object { read_alternatives(pattern) } else { read_pattern(pattern) };
-        let sufficient = match read {
-            Ok(sufficient) if sufficient.is_empty() => {
-                return EntryContent::Removed(RejectReason::NotSufficient);
-            }
-            Ok(sufficient) => sufficient,
+        let UsableAddresses { usable, rejected } = match read.map(|found| found.check(policy)) {
+            Ok(Ok(addresses)) => addresses,
+            Ok(Err((reason, _text))) => return EntryContent::Removed(reason),
             Err(error) => return EntryContent::Removed(RejectReason::Pattern(error.to_string())),
         };
-        let mut indicators = Vec::with_capacity(sufficient.len());
-        let mut excluded = Vec::new();
-        for it in sufficient {
-            match policy.prefixes.exclusion(&it.prefix) {
-                None => indicators.push(Indicator {
-                    entity: it.entity,
-                    ports: it.ports,
-                    ..Indicator::blank(it.prefix)
-                }),
-                Some(exclusion) => excluded.push((exclusion, it.entity)),
-            }
+        for (reason, text) in rejected {
+            entries.reject(position, reason, &text);
         }
-        if let (true, Some((exclusion, _))) = (indicators.is_empty(), excluded.first()) {
-            return EntryContent::Removed(RejectReason::Excluded(*exclusion));
-        }
-        for (exclusion, entity) in excluded {
-            entries.reject(position, RejectReason::Excluded(exclusion), &entity);
-        }
-        EntryContent::Indicators(indicators)
+        let indicator = |it: SufficientPrefix| Indicator {
+            entity: it.entity,
+            ports: it.ports,
+            ..Indicator::blank(it.prefix)
+        };
+        EntryContent::Indicators(usable.into_iter().map(indicator).collect())
     }
 
     fn fill(&self, indicator: &mut Indicator, max: usize, times: &IndicatorTimes) {

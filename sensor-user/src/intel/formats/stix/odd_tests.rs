@@ -87,6 +87,35 @@ fn a_property_of_another_type_costs_only_itself() {
 }
 
 #[test]
+fn each_address_of_a_pattern_is_used_or_has_a_reason() {
+    let own = "[ipv4-addr:value = '203.0.113.1']";
+    for (pattern, prefixes, reasons) in [
+        (
+            "[ipv4-addr:value IN ('203.0.113.1', '203.0.113.1.2')]",
+            1,
+            &["pattern cannot be read"][..],
+        ),
+        (
+            "[ipv4-addr:value = '203.0.113.1' OR ipv4-addr:value = ' ']",
+            1,
+            &["pattern cannot be read"],
+        ),
+        (
+            "[ipv4-addr:value = '203.0.113.1-203.0.113.4' OR ipv6-addr:value = 'fe80::1']",
+            3,
+            &["private or special range"],
+        ),
+    ] {
+        let (_, found) = read(&indicator("a", "").replace(own, pattern));
+        let EntryContent::Indicators(used) = &found.entries[0].content else { panic!("{pattern}") };
+        assert_eq!(used.len(), prefixes, "{pattern}");
+        let counted: Vec<&str> = found.rejects.kept().iter().map(|it| it.reason.name()).collect();
+        assert_eq!(counted, reasons, "{pattern}");
+        assert_eq!(found.rejects.total(), 1, "{pattern}");
+    }
+}
+
+#[test]
 fn the_labels_of_misp_are_no_threat_type_and_its_addresses_are_alternatives() {
     let exported = ",\"labels\":[\"misp:type=\\\"ip-dst\\\"\",\"misp:category=\\\"x\\\"\"],\
         \"kill_chain_phases\":[{\"kill_chain_name\":\"other\",\"phase_name\":\"no\"},\

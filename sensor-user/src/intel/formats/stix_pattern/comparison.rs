@@ -2,12 +2,16 @@
 
 use std::borrow::Cow;
 
+use ipnet::IpNet;
+
 use super::clause::{Clause, Families, FlowEnd, NamedPrefix};
 use super::lexer::{ComparisonSign, Token};
 use super::parser::PatternParser;
 use super::ports::PortSet;
 use super::{PatternError, PatternErrorKind};
 use crate::intel::address::parse_prefix;
+use crate::intel::formats::addresses::parse_value;
+use crate::intel::formats::endpoint::Endpoint;
 
 /// Property that a path refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,17 +95,15 @@ impl<'a> PatternParser<'a> {
         }
     }
 
-    /// Records the first text that should be an address and is none. A reference may also be to a domain name or
-    /// a MAC address, which are not matched.
+    /// Records the texts that should be addresses and are none. A reference may also be to a domain name
+    /// or a MAC address, which are not matched.
     fn record_unreadable(&mut self, subject: PathSubject, literals: &[Literal<'a>]) {
         let is_object = matches!(subject, PathSubject::Object(_));
         for (at, literal) in literals {
             let Token::Text(entity) = literal else { continue };
             let text = entity.trim();
-            if parse_prefix(text).is_none() && !(is_object && is_name(text)) {
-                let text = entity.chars().take(100).collect();
-                let error = PatternError { at: *at, kind: PatternErrorKind::NotAnAddress(text) };
-                self.no_address.get_or_insert(error);
+            if networks(text).is_empty() && !(is_object && is_name(text)) {
+                self.unreadable.push(not_an_address(*at, entity));
             }
         }
     }
@@ -203,14 +205,35 @@ impl<'a> PatternParser<'a> {
 
 /// Returns the alternative of an address inside or outside these.
 fn addresses(end: FlowEnd, is_inside: bool, literals: Vec<Literal<'_>>) -> Option<Clause<'_>> {
-    let named = literals.into_iter().filter_map(|(_, literal)| {
-        let Token::Text(entity) = literal else { return None };
-        Some(NamedPrefix { prefix: parse_prefix(entity.trim())?, entity })
+    let named = literals.into_iter().flat_map(|(_, literal)| {
+        let entity = if let Token::Text(text) = literal { text } else { Cow::default() };
+        let named = |prefix| NamedPrefix { prefix, entity: entity.clone() };
+        networks(entity.trim()).into_iter().map(named).collect::<Vec<_>>()
     });
     if is_inside {
         return Clause::inside(end, named.collect());
     }
     Some(Clause::outside(end, named.map(|it| it.prefix).collect()))
+}
+
+/// Error for the text of an address at offset `at`.
+pub(super) fn not_an_address(at: usize, text: &str) -> PatternError {
+    let start = text.chars().take(100).collect();
+    PatternError { at, kind: PatternErrorKind::NotAnAddress(start) }
+}
+
+/// Returns the network that a text names, or those of a range of addresses; none for another text.
+pub(super) fn networks(text: &str) -> Vec<IpNet> {
+    if let Some(prefix) = parse_prefix(text) {
+        return vec![prefix];
+    }
+    // A single address with a port, or in a URL, is none.
+    match parse_value(text).as_deref() {
+        Ok([range]) if Endpoint::parse(text).is_err() => {
+            range.endpoints().map(|it| it.prefix).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// True for a domain name, or a MAC address as STIX writes it. A name ends in a label that is not a number, unlike

@@ -20,11 +20,13 @@ mod parser;
 mod ports;
 #[cfg(test)]
 mod tests;
+mod usable;
 
 use ipnet::IpNet;
 
 use crate::intel::indicator::Ports;
 use parser::{Conjunction, PatternParser};
+pub(crate) use usable::UsableAddresses;
 
 /// Maximum length of a pattern in bytes.
 const TEXT_MAX: usize = 1 << 20;
@@ -38,6 +40,23 @@ pub struct SufficientPrefix {
     pub entity: String,
     /// Ports that a connection must also have.
     pub ports: Ports,
+}
+
+/// Addresses of a pattern.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PatternAddresses {
+    /// Those that are sufficient on their own, in the order of the text. A pattern may have none.
+    pub sufficient: Vec<SufficientPrefix>,
+    /// Errors of texts that an address is compared with, but that are none.
+    pub unreadable: Vec<PatternError>,
+}
+
+impl PatternAddresses {
+    /// Returns the sufficient prefixes without duplicates and those inside another that has no ports.
+    /// Prefixes that differ in their remote ports only are one.
+    pub fn merged(self) -> Vec<SufficientPrefix> {
+        normalize::merge(self.sufficient)
+    }
 }
 
 /// A pattern is invalid.
@@ -73,44 +92,44 @@ pub enum PatternErrorKind {
         /// Tokens that the grammar allows.
         expected: &'static str,
     },
-    /// An address is compared with this text, and the pattern has no other address.
+    /// An address is compared with this text.
     #[error("{0:?} is neither an address nor a network")]
     NotAnAddress(String),
 }
 
-/// Returns the addresses and networks of a pattern that are sufficient on their own, in the order
-/// of the text, without those inside another that has no ports. A pattern may have none.
+/// Returns the addresses and networks of a pattern. A range `first-last` is its smallest set of
+/// networks. Fails if the pattern is invalid, or names no address except unreadable ones.
 ///
 /// ```
 /// use sensor_user::intel::read_pattern;
 ///
 /// let text = "[ipv4-addr:value = '203.0.113.7' OR domain-name:value = 'c2.example']";
-/// let found = read_pattern(text)?;
+/// let found = read_pattern(text)?.sufficient;
 /// assert_eq!(found.len(), 1);
 /// assert_eq!(found[0].prefix, "203.0.113.7/32".parse()?);
 ///
 /// // Ports qualify an address.
 /// let text = "[network-traffic:dst_ref.value = '198.51.100.0/24' \
 ///              AND network-traffic:dst_port IN (80, 443)]";
-/// let remote = &read_pattern(text)?[0].ports.remote;
+/// let remote = &read_pattern(text)?.sufficient[0].ports.remote;
 /// assert_eq!(remote.iter().map(|ports| ports.first).collect::<Vec<_>>(), [80, 443]);
 ///
 /// // An address that counts only together with a file is not sufficient.
 /// let text = "[ipv4-addr:value = '203.0.113.7' AND file:name = 'x']";
-/// assert!(read_pattern(text)?.is_empty());
+/// assert!(read_pattern(text)?.sufficient.is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn read_pattern(text: &str) -> Result<Vec<SufficientPrefix>, PatternError> {
+pub fn read_pattern(text: &str) -> Result<PatternAddresses, PatternError> {
     read(text, Conjunction::All)
 }
 
 /// Returns every address and network of a pattern that joins them by `AND`, but means each of them, as
 /// MISP's export of an object with several addresses does.
-pub fn read_alternatives(text: &str) -> Result<Vec<SufficientPrefix>, PatternError> {
+pub fn read_alternatives(text: &str) -> Result<PatternAddresses, PatternError> {
     read(text, Conjunction::Addresses)
 }
 
-fn read(text: &str, conjunction: Conjunction) -> Result<Vec<SufficientPrefix>, PatternError> {
+fn read(text: &str, conjunction: Conjunction) -> Result<PatternAddresses, PatternError> {
     if text.len() > TEXT_MAX {
         return Err(PatternError { at: TEXT_MAX, kind: PatternErrorKind::TooLong });
     }
@@ -120,8 +139,9 @@ fn read(text: &str, conjunction: Conjunction) -> Result<Vec<SufficientPrefix>, P
     for clause in alternatives {
         clause.finish(&mut found);
     }
-    match parser.no_address {
-        Some(error) if found.is_empty() => Err(error),
-        _ => Ok(normalize::simplify(found)),
+    let mut unreadable = parser.unreadable;
+    if found.is_empty() && !unreadable.is_empty() {
+        return Err(unreadable.swap_remove(0));
     }
+    Ok(PatternAddresses { sufficient: found, unreadable })
 }

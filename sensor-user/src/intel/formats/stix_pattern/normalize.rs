@@ -1,4 +1,4 @@
-//! Simplification of sufficient prefixes, so that a connection hits a pattern once where possible:
+//! Merging of sufficient prefixes, so that a connection hits a pattern once where possible:
 //! removes duplicates and prefixes inside a network without ports, and merges those that differ in
 //! their remote ports only.
 
@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use super::SufficientPrefix;
 use super::ports::merge_adjacent;
 
-/// Simplifies `found`, in the order of the first ones.
-pub(super) fn simplify(found: Vec<SufficientPrefix>) -> Vec<SufficientPrefix> {
+/// Removes those of `found` that are duplicates or inside another without ports, and merges those that
+/// differ in their remote ports only, in the order of the first ones.
+pub(super) fn merge(found: Vec<SufficientPrefix>) -> Vec<SufficientPrefix> {
     if found.len() < 2 {
         return found;
     }

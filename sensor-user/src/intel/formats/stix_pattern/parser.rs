@@ -24,8 +24,8 @@ pub(super) struct PatternParser<'a> {
     at: usize,
     depth: usize,
     work_left: usize,
-    /// Error for the first text that should be an address.
-    pub(super) no_address: Option<PatternError>,
+    /// Errors of texts that should be addresses, in their order.
+    pub(super) unreadable: Vec<PatternError>,
     conjunction: Conjunction,
 }
 
@@ -43,7 +43,7 @@ impl<'a> PatternParser<'a> {
         let mut lexer = PatternLexer::new(text);
         let (at, token) = lexer.next()?;
         let work_left = WORK_MAX;
-        Ok(Self { lexer, token, at, depth: 0, work_left, no_address: None, conjunction })
+        Ok(Self { lexer, token, at, depth: 0, work_left, unreadable: Vec::new(), conjunction })
     }
 
     /// Parses the whole text.

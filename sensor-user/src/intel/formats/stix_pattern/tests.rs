@@ -8,7 +8,7 @@ use crate::intel::indicator::PortRange;
 /// Sufficient prefixes as text: `prefix remote,remote/local`.
 fn read(text: &str) -> Vec<String> {
     let found = read_pattern(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-    found.iter().map(shown).collect()
+    found.merged().iter().map(shown).collect()
 }
 
 fn shown(it: &SufficientPrefix) -> String {
@@ -65,7 +65,7 @@ fn an_address_by_itself_is_sufficient_however_it_is_compared() {
         assert_eq!(read(&format!(" ( [ ( {text} ) ] ) ")), [found], "{text}");
     }
     assert_eq!(
-        read_pattern("[ipv4-addr:value = '192.0.2.9/24']").unwrap()[0].entity,
+        read_pattern("[ipv4-addr:value = '192.0.2.9/24']").unwrap().sufficient[0].entity,
         "192.0.2.9/24"
     );
 }
@@ -309,13 +309,14 @@ fn each_address_of_an_exported_object_is_an_alternative() {
         (format!("[{domain} AND {port}]"), &[]),
         (format!("[{a}]"), &["192.0.2.1/32"]),
     ] {
-        let read: Vec<String> = read_alternatives(&text).unwrap().iter().map(shown).collect();
+        let read: Vec<String> =
+            read_alternatives(&text).unwrap().merged().iter().map(shown).collect();
         assert_eq!(read, found, "{text}");
     }
     // Many addresses are as many alternatives, not their product.
     let many: Vec<String> = (0..200).map(|last| v4(&format!("192.0.2.{last}"))).collect();
     let text = format!("[{} AND {port}]", many.join(" AND "));
-    assert_eq!(read_alternatives(&text).unwrap().len(), 200);
+    assert_eq!(read_alternatives(&text).unwrap().sufficient.len(), 200);
 }
 
 #[test]
