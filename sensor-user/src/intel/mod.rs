@@ -25,9 +25,7 @@ pub use formats::entry::{
     CollectedEntries, EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy,
 };
 pub use formats::kind::FeedKind;
-pub use formats::list::{
-    ListField, ListFormat, ListShape, PRESETS, parse as parse_list, preset, read_list,
-};
+pub use formats::list::{ListField, ListFormat, ListShape, PRESETS, preset, read_list};
 pub use formats::misp::read_misp;
 pub use formats::rows::{REPLY_HEAD_BYTES, RowReader, read_rows, table_reply};
 pub use formats::sentinel_query::read_sentinel_query;
@@ -42,5 +40,6 @@ pub use parser::{JobError, OpenedJob, ParseJob, ParserMode, run_feed_parser};
 pub use pull::{Cursor, Documents, DocumentsError, Extent, OpenDocuments, PullOutcome, Validators};
 pub use rejects::{Reject, RejectReason, Rejects};
 pub use set::IndicatorSet;
+pub(crate) use set::memory::MemorySegment;
 pub use set::segment::{FeedSegment, Validity};
 pub use set::ttl::Ttl;

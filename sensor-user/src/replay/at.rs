@@ -18,7 +18,6 @@ use super::reject_log::RejectLog;
 use super::search::{Pair, Search, SearchResult, Window};
 use super::{indicators, input};
 use crate::base::stable_id::stable_id;
-use crate::intel::IndicatorSet;
 use crate::pipeline::dedup::{Alert, AlertKind};
 
 /// Runs the rule. Writes each [`Alert`] to `out` as a JSON line, sorted by `IndicatorId` and `RemoteIp`
@@ -39,7 +38,7 @@ pub fn run(
         lookback: options.indicator_lookback,
         progress: &options.progress,
     };
-    let set = IndicatorSet::from_indicators(indicators::load(&indicator_input, &mut log)?);
+    let set = indicators::load(&indicator_input, &mut log)?;
     let indicators_rejected = log.finish().map_err(ReplayError::WriteRejects)?;
 
     let mut log = RejectLog::new(rejects, "rows");

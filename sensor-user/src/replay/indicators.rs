@@ -1,22 +1,22 @@
-//! Indicators of a replay. All files of rows form one table. Of the other documents the newest version
-//! of an id counts. Each list is a separate feed.
+//! Indicators of a replay, as one set. All files of rows form one table. Of the other documents the newest
+//! version of an id counts. Each list is a separate feed.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::input;
 use super::input::Input;
 use super::options::ReplayError;
 use super::reject_log::RejectLog;
+use super::stored_entries::{Documents, Lists, RowEntries};
+use crate::base::collections::FastSet;
 use crate::base::progress::Progress;
 use crate::intel::sniff;
 use crate::intel::{
-    CollectedEntries, DocumentFormat, EntryContent, FeedEntry, FeedKind, Indicator, ListFormat,
-    PrefixPolicy, ReadPolicy, RejectReason, Rejects, RowReader, parse_list, read_document,
+    FeedKind, IndicatorSet, MemorySegment, PrefixPolicy, ReadPolicy, RejectReason, Rejects,
+    RowReader,
 };
 
 /// Bytes at the start of a file that its kind is detected from.
@@ -32,15 +32,18 @@ pub(super) struct IndicatorInput<'i> {
     pub(super) progress: &'i Progress,
 }
 
-/// Reads all files. Returns the live indicators, each id once. Malformed entries go to `log`.
+/// Reads all files. Returns the set of the live indicators, each id once: that of a row before that of a
+/// document, and that before one of a list. Malformed entries go to `log`.
 pub(super) fn load(
     options: &IndicatorInput<'_>,
     log: &mut RejectLog<'_>,
-) -> Result<Vec<Arc<Indicator>>, ReplayError> {
+) -> Result<IndicatorSet, ReplayError> {
     let prefixes = PrefixPolicy::default();
+    let policy =
+        ReadPolicy { prefixes, min_confidence: None, now: options.at, oldest: Timestamp::MIN };
+    let mut segment = MemorySegment::default();
     let mut rows = RowReader::new("".into(), prefixes, options.at, options.lookback);
-    let mut documents = Documents::new(prefixes, options.at);
-    let mut listed = Vec::new();
+    let (mut documents, mut lists) = (Documents::new(policy), Lists::new(policy));
     for path in options.files {
         let failed = |source| ReplayError::Read { path: path.clone(), source };
         let mut input = input::open(path, options.progress).map_err(failed)?;
@@ -51,114 +54,22 @@ pub(super) fn load(
                 rows.read(input.reader).map_err(failed)?;
                 rows.take_rejects()
             }
-            FeedKind::List => {
-                let list = parse_list(input.reader, &feed, prefixes, options.at);
-                let list = list.map_err(failed)?;
-                listed.extend(list.indicators);
-                list.rejects
-            }
-            kind => documents.read(input, kind, &feed).map_err(failed)?,
+            FeedKind::List => lists.read(input.reader, &feed, &mut segment).map_err(failed)?,
+            kind => documents.read(input.reader, kind, &feed, &mut segment).map_err(failed)?,
         };
         log_malformed(&rejects, path, log).map_err(ReplayError::WriteRejects)?;
     }
-    let mut all = rows.finish().indicators;
-    let mut ids: HashSet<String> = all.iter().map(|indicator| indicator.id.clone()).collect();
-    for (id, indicators) in documents.finish() {
-        if ids.insert(id) {
-            all.extend(indicators);
-        }
-    }
-    all.extend(listed.into_iter().filter(|indicator| ids.insert(indicator.id.clone())));
-    Ok(all.into_iter().map(Arc::new).collect())
+    let mut ids = FastSet::default();
+    rows.finish(&mut RowEntries { segment: &mut segment, ids: &mut ids });
+    documents.keep(&mut segment, &mut ids);
+    lists.keep(&mut segment, &mut ids);
+    Ok(IndicatorSet::from_segments(vec![Arc::new(segment.finish())]))
 }
 
 fn kind(input: &mut Input) -> std::io::Result<FeedKind> {
     match input.first {
         Some(b'{' | b'[') => Ok(sniff(&input.peek(HEAD_BYTES)?)),
         _ => Ok(FeedKind::List),
-    }
-}
-
-/// Newest content of each id in STIX, MISP and similar documents, in the order of first occurrence.
-struct Documents {
-    policy: ReadPolicy,
-    newest: IndexMap<String, Newest>,
-    /// True if a file of `CrowdSec` had two decisions of a group: see [`crate::intel::Merge::withdrawing_groups`].
-    has_repeated_groups: bool,
-}
-
-struct Newest {
-    version: Option<Timestamp>,
-    group: String,
-    content: EntryContent,
-}
-
-impl Documents {
-    fn new(prefixes: PrefixPolicy, now: Timestamp) -> Self {
-        let oldest = Timestamp::MIN;
-        let policy = ReadPolicy { prefixes, min_confidence: None, now, oldest };
-        Self { policy, newest: IndexMap::new(), has_repeated_groups: false }
-    }
-
-    /// Reads a file. A truncated file, or one of another kind, is an error.
-    fn read(&mut self, input: Input, kind: FeedKind, feed: &Arc<str>) -> std::io::Result<Rejects> {
-        let mut collected = CollectedEntries::default();
-        let format = DocumentFormat { kind, list: &ListFormat::default(), max_bytes: u64::MAX };
-        read_document(input.reader, format, &self.policy, 1, &mut collected)?;
-        let CollectedEntries { entries, mut rejects } = collected;
-        if kind == FeedKind::CrowdSec {
-            self.withdraw_groups(&entries);
-        }
-        for FeedEntry { id, group, version, position, mut content } in entries {
-            match &mut content {
-                EntryContent::Removed(reason) => rejects.add(position, reason.clone(), &id),
-                EntryContent::Indicators(all) => {
-                    for indicator in all {
-                        indicator.feed = Arc::clone(feed);
-                    }
-                }
-            }
-            let known = self.newest.get(&id);
-            if known.is_none_or(|known| known.version <= version) {
-                self.newest.insert(id, Newest { version, group, content });
-            }
-        }
-        Ok(rejects)
-    }
-
-    /// Removes the groups of decisions of which a file has only a deletion with an unknown id, as a pull does.
-    fn withdraw_groups(&mut self, entries: &[FeedEntry]) {
-        let mut added = HashSet::new();
-        let mut withdrawn = HashSet::new();
-        for entry in entries {
-            match entry.content {
-                EntryContent::Indicators(_) => {
-                    self.has_repeated_groups |= !added.insert(entry.group.as_str());
-                }
-                EntryContent::Removed(RejectReason::Withdrawn)
-                    if !self.newest.contains_key(&entry.id) =>
-                {
-                    withdrawn.insert(entry.group.as_str());
-                }
-                EntryContent::Removed(_) => {}
-            }
-        }
-        if !self.has_repeated_groups {
-            self.newest.retain(|_, it| {
-                let group = it.group.as_str();
-                added.contains(group) || !withdrawn.contains(group)
-            });
-        }
-    }
-
-    /// Returns the live indicators of each id.
-    fn finish(self) -> impl Iterator<Item = (String, Vec<Indicator>)> {
-        let Self { policy, newest, .. } = self;
-        newest.into_iter().filter_map(move |(id, newest)| {
-            let EntryContent::Indicators(mut all) = newest.content else { return None };
-            all.retain(|indicator| indicator.expires.is_none_or(|end| end > policy.now));
-            (!all.is_empty()).then_some((id, all))
-        })
     }
 }
 

@@ -25,7 +25,6 @@ use super::row_writer::RowWriter;
 use crate::base::counters::Stats;
 use crate::base::lines::{Lines, json_error};
 use crate::base::protocol::Protocol;
-use crate::intel::IndicatorSet;
 use crate::pipeline::aggregate::RecordedChange;
 use crate::pipeline::aggregate::{
     Attribution, Change, ChangeKind, Direction, Flow, Phase, RowIdentity, RowTable,
@@ -168,7 +167,7 @@ fn start(
         lookback: options.indicator_lookback,
         progress: &options.progress,
     };
-    let set = IndicatorSet::from_indicators(indicators::load(&indicator_input, log)?);
+    let set = indicators::load(&indicator_input, log)?;
     let stats = Arc::new(Stats::default());
     let set = Arc::new(ArcSwap::from_pointee(set));
     let matcher = Matcher::new(set, AllowList::default(), HashSet::new(), Arc::clone(&stats));

@@ -11,5 +11,6 @@ mod recorded_row;
 mod reject_log;
 mod row_writer;
 mod search;
+mod stored_entries;
 
 pub use options::{AtOptions, AtSummary, LiveOptions, LiveSummary, ReplayError};

@@ -1,5 +1,7 @@
 //! `IndicatorSet`: all indicators by prefix, immutable, swapped as a whole.
 
+pub(crate) mod memory;
+mod memory_records;
 pub mod segment;
 pub mod store;
 pub mod ttl;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 
 use super::indicator::Indicator;
+use memory::MemorySegment;
 use segment::FeedSegment;
 
 /// Indicators by prefix.
@@ -53,7 +56,8 @@ pub struct IndicatorSet {
 impl IndicatorSet {
     /// Set of `indicators` in memory; several may have the same prefix.
     pub fn from_indicators(indicators: Vec<Arc<Indicator>>) -> Self {
-        Self::from_segments(vec![Arc::new(FeedSegment::from_indicators(indicators))])
+        let segment: MemorySegment = indicators.into_iter().collect();
+        Self::from_segments(vec![Arc::new(segment.finish())])
     }
 
     /// Set of the indicators in `segments`.

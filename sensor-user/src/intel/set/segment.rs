@@ -1,7 +1,7 @@
 //! `FeedSegment`: lookup in the indicators of one feed.
 //!
 //! Hosts are sorted arrays, networks are in a prefix trie. The record of an indicator is read from the
-//! feed's file at a hit, and the latest hits are cached. Thus a million indicators take a few bytes
+//! feed's file (or from memory) at a hit, and the latest hits are cached. Thus a million indicators take a few bytes
 //! each, and a hit costs one read from the page cache.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,6 +12,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::{SignedDuration, Timestamp};
 use prefix_trie::PrefixMap;
 
+use super::memory_records::MemoryRecords;
 use super::store::{SetFile, StoredIndicator};
 use super::ttl::Ttl;
 use crate::base::collections;
@@ -26,6 +27,7 @@ const CACHED: usize = 512;
 pub struct FeedSegment {
     tables: LookupTables,
     records: SegmentRecords,
+    cache: Mutex<Table<u32, Arc<Indicator>>>,
 }
 
 /// Record numbers by prefix. Numbers of equal prefixes are adjacent.
@@ -41,7 +43,7 @@ struct LookupTables {
 
 #[derive(Debug)]
 enum SegmentRecords {
-    Memory(Vec<Arc<Indicator>>),
+    Memory(MemoryRecords),
     File(Box<FileRecords>),
 }
 
@@ -50,7 +52,6 @@ struct FileRecords {
     set: SetFile,
     feed: Arc<str>,
     validity: Validity,
-    cache: Mutex<Table<u32, Arc<Indicator>>>,
 }
 
 /// Settings of a feed that limit the validity of its indicators.
@@ -65,13 +66,16 @@ pub struct Validity {
 }
 
 impl FeedSegment {
-    /// Segment of indicators in memory.
-    pub fn from_indicators(indicators: Vec<Arc<Indicator>>) -> Self {
-        let prefixes = (0_u32..).zip(&indicators).map(|(number, it)| (it.prefix, number));
-        Self {
-            tables: LookupTables::from_prefixes(prefixes),
-            records: SegmentRecords::Memory(indicators),
-        }
+    /// Segment of records in memory, each with its prefix.
+    pub(super) fn in_memory(
+        prefixes: impl Iterator<Item = (IpNet, u32)>,
+        records: MemoryRecords,
+    ) -> Self {
+        Self::new(LookupTables::from_prefixes(prefixes), SegmentRecords::Memory(records))
+    }
+
+    fn new(tables: LookupTables, records: SegmentRecords) -> Self {
+        Self { tables, records, cache: Mutex::new(collections::table(CACHED)) }
     }
 
     /// Segment of a feed's file, whose tables it takes.
@@ -80,11 +84,7 @@ impl FeedSegment {
         let mut tables = LookupTables::from_prefixes(networks.into_iter());
         tables.hosts_v4 = std::mem::take(&mut set.hosts_v4);
         tables.hosts_v6 = std::mem::take(&mut set.hosts_v6);
-        let cache = Mutex::new(collections::table(CACHED));
-        Self {
-            tables,
-            records: SegmentRecords::File(Box::new(FileRecords { set, feed, validity, cache })),
-        }
+        Self::new(tables, SegmentRecords::File(Box::new(FileRecords { set, feed, validity })))
     }
 
     /// Number of indicators.
@@ -140,10 +140,17 @@ impl FeedSegment {
     /// Indicator of record `number` with `prefix`. If the record is unreadable, the indicator has the
     /// prefix alone, so that it still matches.
     pub fn indicator(&self, number: u32, prefix: IpNet) -> Option<Arc<Indicator>> {
-        match &self.records {
-            SegmentRecords::Memory(indicators) => indicators.get(number as usize).map(Arc::clone),
-            SegmentRecords::File(file) => Some(file.indicator(number, prefix)),
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = cache.get(&number) {
+            return Some(Arc::clone(known));
         }
+        let indicator = match &self.records {
+            SegmentRecords::Memory(records) => records.get(number)?,
+            SegmentRecords::File(file) => file.indicator(number, prefix),
+        };
+        let indicator = Arc::new(indicator);
+        cache.push(number, Arc::clone(&indicator));
+        Some(indicator)
     }
 
     /// Record `number` of the file; `None` for indicators in memory.
@@ -223,12 +230,8 @@ impl LookupTables {
 }
 
 impl FileRecords {
-    fn indicator(&self, number: u32, prefix: IpNet) -> Arc<Indicator> {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = cache.get(&number) {
-            return Arc::clone(known);
-        }
-        let indicator = match self.set.read_record(number) {
+    fn indicator(&self, number: u32, prefix: IpNet) -> Indicator {
+        match self.set.read_record(number) {
             Ok(stored) => self.complete(stored),
             Err(error) => {
                 tracing::error!(
@@ -244,10 +247,7 @@ impl FileRecords {
                     ..Indicator::blank(prefix)
                 }
             }
-        };
-        let indicator = Arc::new(indicator);
-        cache.push(number, Arc::clone(&indicator));
-        indicator
+        }
     }
 
     fn complete(&self, stored: StoredIndicator) -> Indicator {

@@ -19,16 +19,10 @@ pub use format::{ListColumns, ListField, ListFormat, ListShape};
 pub use from_config::ListFormatError;
 pub use presets::{NAMES as PRESETS, preset};
 
-use std::io::{self, BufRead};
-use std::sync::Arc;
-
-use jiff::Timestamp;
+use std::io::BufRead;
 
 use self::row::RowConverter;
-use super::entry::{CollectedEntries, EntryContent, EntrySink, ReadError, ReadPolicy};
-use crate::intel::address::PrefixPolicy;
-use crate::intel::indicator::Indicator;
-use crate::intel::rejects::Rejects;
+use super::entry::{EntrySink, ReadError, ReadPolicy};
 
 /// Reads a list in `format`, whose first line (JSON: entry) has the position `first_position`.
 /// Returns the number of its lines (JSON: entries).
@@ -73,40 +67,4 @@ pub fn read_list(
         ListShape::Json => json::read(input, rows, first_position, entries),
         ListShape::JsonLines => json::read_lines(input, rows, first_position, entries),
     }
-}
-
-/// Indicators and rejects of a list or a table.
-#[derive(Debug, Default)]
-pub struct ParsedIndicators {
-    /// Usable indicators, in input order.
-    pub indicators: Vec<Indicator>,
-    /// Rejects of the input.
-    pub rejects: Rejects,
-}
-
-/// Reads a plain list into indicators without an expiry, made at `pulled`. Duplicate entries are
-/// one indicator.
-pub fn parse(
-    reader: impl BufRead,
-    feed: &Arc<str>,
-    policy: PrefixPolicy,
-    pulled: Timestamp,
-) -> io::Result<ParsedIndicators> {
-    let policy =
-        ReadPolicy { prefixes: policy, min_confidence: None, now: pulled, oldest: Timestamp::MIN };
-    let mut found = CollectedEntries::default();
-    read_list(reader, &ListFormat::default(), &policy, 1, &mut found)?;
-    let mut seen = std::collections::HashSet::new();
-    let mut indicators = Vec::with_capacity(found.entries.len());
-    for entry in found.entries {
-        let EntryContent::Indicators(of_entry) = entry.content else { continue };
-        if seen.insert(entry.id) {
-            indicators.extend(of_entry.into_iter().map(|indicator| Indicator {
-                id: format!("{feed}:{}", indicator.id),
-                feed: Arc::clone(feed),
-                ..indicator
-            }));
-        }
-    }
-    Ok(ParsedIndicators { indicators, rejects: found.rejects })
 }

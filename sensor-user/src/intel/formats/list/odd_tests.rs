@@ -3,6 +3,7 @@
 
 use super::tests::{ids, named, only, policy, read, rejects};
 use super::*;
+use crate::intel::formats::entry::{CollectedEntries, EntryContent};
 
 fn plain(text: &str) -> CollectedEntries {
     read(text, &ListFormat::default()).0

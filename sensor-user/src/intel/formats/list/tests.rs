@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::*;
-use crate::intel::indicator::Ports;
+use crate::intel::address::PrefixPolicy;
+use crate::intel::formats::entry::{CollectedEntries, EntryContent};
+use crate::intel::indicator::{Indicator, Ports};
 
 pub(super) fn policy() -> ReadPolicy {
     ReadPolicy {
@@ -46,30 +50,33 @@ pub(super) fn named(shape: &str, columns: &[(&str, &str)]) -> ListFormat {
 fn a_list_gives_its_prefixes_and_rejects_other_lines() {
     let text = "\u{feff}# list\r\n203.0.113.7 # c2\r\n\n198.51.100.0/24;SBL1\n203.0.113.7\n\
                 example.com\n10.0.0.1\n192.0.2.1-192.0.2.9\n0.0.0.0/0\n  2001:db8::7\tx\n";
-    let parsed =
-        parse(text.as_bytes(), &"drop".into(), PrefixPolicy::default(), Timestamp::UNIX_EPOCH)
-            .unwrap();
-    let ids: Vec<&str> = parsed.indicators.iter().map(|it| it.id.as_str()).collect();
+    let (found, lines) = read(text, &ListFormat::default());
+    assert_eq!(lines.unwrap(), 10);
+    let all = found.entries.iter().flat_map(|entry| match &entry.content {
+        EntryContent::Indicators(of_entry) => of_entry.as_slice(),
+        EntryContent::Removed(_) => &[],
+    });
+    let indicators: Vec<&Indicator> = all.collect();
+    let ids: Vec<&str> = indicators.iter().map(|it| it.id.as_str()).collect();
     assert_eq!(
         ids,
         [
-            "drop:203.0.113.7/32",
-            "drop:198.51.100.0/24",
-            "drop:192.0.2.1/32",
-            "drop:192.0.2.2/31",
-            "drop:192.0.2.4/30",
-            "drop:192.0.2.8/31",
-            "drop:2001:db8::7/128"
+            "203.0.113.7/32",
+            "198.51.100.0/24",
+            "203.0.113.7/32",
+            "192.0.2.1/32",
+            "192.0.2.2/31",
+            "192.0.2.4/30",
+            "192.0.2.8/31",
+            "2001:db8::7/128"
         ]
     );
-    assert_eq!(parsed.indicators[3].entity, "192.0.2.1-192.0.2.9");
-    let rejects: Vec<(u64, &str)> =
-        parsed.rejects.kept().iter().map(|it| (it.position, it.reason.name())).collect();
+    assert_eq!(indicators[4].entity, "192.0.2.1-192.0.2.9");
     assert_eq!(
-        rejects,
-        [(6, "not an address"), (7, "private or special range"), (9, "prefix too short"),]
+        rejects(&found),
+        [(6, "not an address"), (7, "private or special range"), (9, "prefix too short")]
     );
-    assert_eq!(parsed.rejects.malformed(), 1);
+    assert_eq!(found.rejects.malformed(), 1);
 }
 
 #[test]

@@ -29,7 +29,6 @@ use self::packed::PackedIndicator;
 use self::row::read_row;
 use self::verdict::{RowReject, RowState, UsableRow};
 use super::entry::{CollectedEntries, EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
-use super::list::ParsedIndicators;
 use crate::base::array_lines::ArrayLines;
 use crate::base::json_text::JsonText;
 use crate::base::lines::Lines;
@@ -106,19 +105,9 @@ impl RowReader {
         self.table.read(reader, 1, &mut self.found).map(|_read| ())
     }
 
-    /// Returns the live indicators, in the order in which their ids first appeared.
-    pub fn finish(self) -> ParsedIndicators {
-        let Self { table, mut found } = self;
-        table.finish(&mut found);
-        let CollectedEntries { entries, mut rejects } = found;
-        let mut indicators = Vec::with_capacity(entries.len());
-        for FeedEntry { id, position, content, .. } in entries {
-            match content {
-                EntryContent::Indicators(of_row) => indicators.extend(of_row),
-                EntryContent::Removed(reason) => rejects.add(position, reason, &id),
-            }
-        }
-        ParsedIndicators { indicators, rejects }
+    /// Passes one entry per id to the sink, in the order in which the ids first appeared.
+    pub fn finish(self, entries: &mut dyn EntrySink) {
+        self.table.finish(entries);
     }
 }
 

@@ -1,15 +1,32 @@
 //! Rows of both tables, alone and as versions of an id.
 
 use super::*;
+use crate::intel::indicator::Indicator;
 
 const NOW: &str = "2026-11-24T12:00:00Z";
+
+#[derive(Debug)]
+struct ParsedIndicators {
+    indicators: Vec<Indicator>,
+    rejects: Rejects,
+}
 
 fn parse(text: &str) -> ParsedIndicators {
     let now = NOW.parse().unwrap();
     let lookback = SignedDuration::from_hours(24 * 14);
     let mut reader = RowReader::new("ti".into(), PrefixPolicy::default(), now, lookback);
     reader.read(text.as_bytes()).unwrap();
-    reader.finish()
+    let mut rejects = reader.take_rejects();
+    let mut found = CollectedEntries::default();
+    reader.finish(&mut found);
+    let mut indicators = Vec::new();
+    for FeedEntry { id, position, content, .. } in found.entries {
+        match content {
+            EntryContent::Indicators(of_row) => indicators.extend(of_row),
+            EntryContent::Removed(reason) => rejects.add(position, reason, &id),
+        }
+    }
+    ParsedIndicators { indicators, rejects }
 }
 
 #[test]
