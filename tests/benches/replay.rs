@@ -17,7 +17,7 @@ use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
 use sensor_user::base::progress::Progress;
-use sensor_user::replay::{AtOptions, at};
+use sensor_user::replay::{AtOptions, RowChecks, at};
 
 /// Number of rows per row with the address of an indicator.
 const ROWS_PER_HIT: u32 = 1000;
@@ -52,6 +52,7 @@ fn measure(folder: &Path) {
         at: at(0),
         lookback: SignedDuration::from_hours(1),
         indicator_lookback: SignedDuration::from_hours(24 * 14),
+        checks: RowChecks::Hits,
         progress: Progress::hidden(),
     };
     let mut alerts = Vec::new();

@@ -117,6 +117,9 @@ pub struct ReplayArgs {
     /// Ignore indicator rows older than this
     #[arg(long, value_name = "DURATION", default_value = "14d", value_parser = duration)]
     pub indicator_lookback: Duration,
+    /// With --at: parse every row, not only those that may be hits
+    #[arg(long, requires = "at")]
+    pub strict: bool,
     /// Write alerts to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

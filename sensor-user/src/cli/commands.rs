@@ -31,7 +31,7 @@ use crate::intel::{FeedFolder, read_allowed};
 use crate::pipeline::canary;
 use crate::pipeline::matcher::AllowList;
 use crate::replay;
-use crate::replay::{AtOptions, LiveOptions, ReplayError};
+use crate::replay::{AtOptions, LiveOptions, ReplayError, RowChecks};
 use crate::schema;
 use crate::schema::health::HealthState;
 use crate::telemetry::control;
@@ -121,6 +121,7 @@ fn replay(
             at,
             lookback: signed(args.lookback),
             indicator_lookback: signed(args.indicator_lookback),
+            checks: if args.strict { RowChecks::Strict } else { RowChecks::Hits },
             progress: progress.clone(),
         };
         let summary = replay::at::run(&options, &mut out, &mut rejects).map_err(named)?;

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::indicators::IndicatorInput;
-use super::options::{AtOptions, AtSummary, ReplayError};
+use super::options::{AtOptions, AtSummary, ReplayError, Window};
 use super::reject_log::RejectLog;
-use super::search::{Pair, Search, SearchResult, Window};
+use super::search::{Pair, Search, SearchResult};
 use super::{indicators, input};
 use crate::base::stable_id::stable_id;
 use crate::pipeline::dedup::{Alert, AlertKind};
@@ -23,8 +23,8 @@ use crate::pipeline::dedup::{Alert, AlertKind};
 /// Runs the rule. Writes each [`Alert`] to `out` as a JSON line, sorted by `IndicatorId` and `RemoteIp`
 /// (as text, by bytes), and malformed lines to `rejects` as `file:line: reason`.
 ///
-/// A row that is no hit is checked for `TimeGenerated`, `RemoteIp` and valid JSON only, not for the
-/// types of its other columns.
+/// A row that is no hit is checked by [`AtOptions::checks`], and not for the types of its other
+/// columns.
 pub fn run(
     options: &AtOptions,
     out: &mut dyn Write,
@@ -44,7 +44,7 @@ pub fn run(
     let mut log = RejectLog::new(rejects, "rows");
     let start = options.at.checked_sub(options.lookback).unwrap_or(Timestamp::MIN);
     let window = Window { start, at: options.at };
-    let mut search = Search::new(&set, window, options.progress.clone());
+    let mut search = Search::new(&set, window, options.checks, options.progress.clone());
     for path in &options.connections {
         search.read_file(path, &mut log)?;
     }

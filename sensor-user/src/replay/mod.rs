@@ -9,8 +9,9 @@ mod input;
 mod options;
 mod recorded_row;
 mod reject_log;
+mod row_scan;
 mod row_writer;
 mod search;
 mod stored_entries;
 
-pub use options::{AtOptions, AtSummary, LiveOptions, LiveSummary, ReplayError};
+pub use options::{AtOptions, AtSummary, LiveOptions, LiveSummary, ReplayError, RowChecks};

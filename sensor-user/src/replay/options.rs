@@ -28,8 +28,29 @@ pub struct AtOptions {
     pub lookback: SignedDuration,
     /// Indicator rows before `at - indicator_lookback` are ignored (in the rule: 14 days).
     pub indicator_lookback: SignedDuration,
+    /// How rows are checked.
+    pub checks: RowChecks,
     /// Progress bar that shows bytes and rows read.
     pub progress: Progress,
+}
+
+/// The time window of `replay --at`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    /// Earlier rows are ignored.
+    pub(super) start: Timestamp,
+    /// Time at which indicators must be live.
+    pub(super) at: Timestamp,
+}
+
+/// How the rows of a replay are checked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RowChecks {
+    /// Of a row that is no hit, only `RemoteIp`, `TimeGenerated` and both ends of its line.
+    #[default]
+    Hits,
+    /// Every row is parsed.
+    Strict,
 }
 
 /// Counts of `replay --at`.

@@ -12,14 +12,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use jiff::Timestamp;
-
 use super::blocks::{Block, Blocks};
 use super::input;
-use super::options::{PAIRS_MAX, ReplayError};
+use super::options::{PAIRS_MAX, ReplayError, RowChecks, Window};
 use super::recorded_row;
 use super::recorded_row::{RecordedLine, RecordedRow};
 use super::reject_log::{LISTED_MAX, RejectLog};
+use super::row_scan::{Miss, RowScan};
 use crate::base::lines::LINE_MAX;
 use crate::base::progress::Progress;
 use crate::intel::IndicatorSet;
@@ -29,15 +28,6 @@ use crate::pipeline::matcher::{Hit, Via, covering, covering_addresses};
 
 /// Limit of the threads: more do not help, because one thread reads the input.
 const WORKERS_MAX: usize = 8;
-
-/// The time window of a search.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
-    /// Earlier rows are ignored.
-    pub(super) start: Timestamp,
-    /// Time at which indicators must be live.
-    pub(super) at: Timestamp,
-}
 
 /// A search in progress.
 pub(super) struct Search<'set> {
@@ -70,9 +60,14 @@ type InputPosition = (usize, u64);
 
 impl<'set> Search<'set> {
     /// A search over the rows in `window` for the indicators of `set`.
-    pub(super) fn new(set: &'set IndicatorSet, window: Window, progress: Progress) -> Self {
+    pub(super) fn new(
+        set: &'set IndicatorSet,
+        window: Window,
+        checks: RowChecks,
+        progress: Progress,
+    ) -> Self {
         let count = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
-        let workers = (0..count).map(|_| SearchWorker::new(set, window)).collect();
+        let workers = (0..count).map(|_| SearchWorker::new(set, window, checks)).collect();
         Self { workers, files: 0, progress }
     }
 
@@ -133,6 +128,8 @@ impl<'set> Search<'set> {
 struct SearchWorker<'set> {
     set: &'set IndicatorSet,
     window: Window,
+    /// `None` if every row is parsed.
+    scan: Option<RowScan<'set>>,
     pairs: HashMap<(String, IpAddr), Pair>,
     rows: u64,
     rows_in_window: u64,
@@ -146,10 +143,11 @@ struct SearchWorker<'set> {
 }
 
 impl<'set> SearchWorker<'set> {
-    fn new(set: &'set IndicatorSet, window: Window) -> Self {
+    fn new(set: &'set IndicatorSet, window: Window, checks: RowChecks) -> Self {
         Self {
             set,
             window,
+            scan: (checks == RowChecks::Hits).then(|| RowScan::new(set, window)),
             pairs: HashMap::new(),
             rows: 0,
             rows_in_window: 0,
@@ -181,6 +179,14 @@ impl<'set> SearchWorker<'set> {
 
     /// Matches a row. Returns the reason if it is malformed.
     fn read_row(&mut self, position: InputPosition, line: &[u8]) -> Result<(), String> {
+        match self.scan.as_mut().and_then(|scan| scan.miss(line)) {
+            Some(Miss::Early) => return Ok(()),
+            Some(Miss::InWindow) => {
+                self.rows_in_window += 1;
+                return Ok(());
+            }
+            None => {}
+        }
         let line = recorded_row::text(line)?;
         let head = match recorded_row::parse_head(line)? {
             RecordedLine::Row(head) => head,

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use sensor_user::base::progress::Progress;
 use sensor_user::pipeline::dedup::Alert;
-use sensor_user::replay::{AtOptions, AtSummary, at};
+use sensor_user::replay::{AtOptions, AtSummary, RowChecks, at};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -122,6 +122,7 @@ fn run_rule(files: &Files, indicators: &[&Path], connections: &[&Path]) -> RuleO
         at: now(),
         lookback: SignedDuration::from_hours(1),
         indicator_lookback: SignedDuration::from_hours(14 * 24),
+        checks: RowChecks::Hits,
         progress: Progress::hidden(),
     };
     let (mut out, mut rejects) = (Vec::new(), Vec::new());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 use sensor_user::base::progress::Progress;
-use sensor_user::replay::{AtOptions, ReplayError, at};
+use sensor_user::replay::{AtOptions, ReplayError, RowChecks, at};
 use serde_json::json;
 
 use super::{Files, ago, connection, connection_to, indicator, lines, now, run_rule};
@@ -171,6 +171,7 @@ fn a_reply_of_the_api_has_the_command_that_converts_it() {
             at: now(),
             lookback: SignedDuration::from_hours(1),
             indicator_lookback: SignedDuration::from_hours(1),
+            checks: RowChecks::Hits,
             progress: Progress::hidden(),
         };
         let (mut out, mut rejects) = (Vec::new(), Vec::new());
@@ -231,6 +232,7 @@ fn options(indicators: &[&Path], connections: &[&Path]) -> AtOptions {
         at: now(),
         lookback: SignedDuration::from_hours(1),
         indicator_lookback: SignedDuration::from_hours(14 * 24),
+        checks: RowChecks::Hits,
         progress: Progress::hidden(),
     }
 }
