@@ -5,6 +5,7 @@
 //! text for it, also in a member that is not read. Such an escape becomes `\ufffd`, which has the same
 //! length. All other bytes are unchanged, so positions in messages stay correct.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, Read};
 
 use super::io::read_some;
@@ -105,6 +106,18 @@ impl<R: Read> Read for JsonText<R> {
         self.consume(count);
         Ok(count)
     }
+}
+
+/// Returns `text`, which is complete, with the escapes of lone surrogates replaced.
+pub(crate) fn repaired(text: &[u8]) -> Cow<'_, [u8]> {
+    // Nearly no text has an escape of a surrogate.
+    let is_escape = |at: usize| text.get(at + 2).is_some_and(|it| it.eq_ignore_ascii_case(&b'd'));
+    if !memchr::memmem::find_iter(text, b"\\u").any(is_escape) {
+        return Cow::Borrowed(text);
+    }
+    let mut text = text.to_vec();
+    replace_lone_surrogates(&mut text, true);
+    Cow::Owned(text)
 }
 
 /// Replaces the escapes of lone surrogates. Returns how many bytes need not be seen again; an escape

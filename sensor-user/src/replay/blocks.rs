@@ -1,8 +1,12 @@
-//! `Blocks`: an input in blocks of complete lines, for several threads. A line of JSON ends with LF, CR LF,
-//! or CR alone, which no string contains.
+//! `Blocks`: an input in blocks of complete lines, for several threads. A line ends with LF, CR LF, or CR
+//! alone, which no string of JSON contains.
+//!
+//! The thread that reads only finds the last line ending of a block; those that receive the blocks split
+//! them into lines.
 
-use std::io::{self, BufRead, Read as _};
+use std::io::{self, BufRead};
 
+use crate::base::io::read_some;
 use crate::base::lines::LINE_MAX;
 
 /// Limit of a block in bytes; exceeds that of a line.
@@ -11,34 +15,34 @@ const BLOCK_BYTES: usize = LINE_MAX * 2;
 /// Consecutive complete lines.
 #[derive(Debug, Default)]
 pub(super) struct Block {
-    bytes: Vec<u8>,
-    first_line: u64,
+    /// Buffer, reused to avoid allocations.
+    buffer: Vec<u8>,
+    /// Number of its bytes that are lines.
+    length: usize,
 }
 
 impl Block {
     pub(super) const fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.length == 0
     }
 
-    /// Returns the lines with their numbers, from 1, without line feeds; `None` for a line that is too
-    /// long.
-    pub(super) fn lines(&self) -> impl Iterator<Item = (u64, Option<&[u8]>)> {
-        let mut rest = self.bytes.as_slice();
-        let mut number = self.first_line;
+    /// Bytes of the lines.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.length).unwrap_or_default()
+    }
+
+    /// Returns the lines without their endings; `None` for a line that is too long.
+    pub(super) fn lines(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        let mut rest = self.bytes();
         std::iter::from_fn(move || {
             if rest.is_empty() {
                 return None;
             }
-            let (line, tail) = match memchr::memchr(b'\n', rest) {
-                Some(end) => {
-                    let (line, tail) = rest.split_at(end);
-                    (line, tail.split_first().map_or(tail, |(_feed, tail)| tail))
-                }
-                None => (rest, [].as_slice()),
-            };
-            rest = tail;
-            number += 1;
-            Some((number - 1, (line.len() <= LINE_MAX).then_some(line)))
+            let end = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+            let (line, tail) = rest.split_at_checked(end)?;
+            let after = if tail.starts_with(b"\r\n") { 2 } else { 1 };
+            rest = tail.get(after..).unwrap_or_default();
+            Some((line.len() <= LINE_MAX).then_some(line))
         })
     }
 }
@@ -48,13 +52,12 @@ pub(super) struct Blocks<R> {
     reader: R,
     /// Start of a line that ends in the next block.
     rest: Vec<u8>,
-    next_line: u64,
     block_bytes: usize,
 }
 
 impl<R: BufRead> Blocks<R> {
     pub(super) const fn new(reader: R) -> Self {
-        Self { reader, rest: Vec::new(), next_line: 1, block_bytes: BLOCK_BYTES }
+        Self { reader, rest: Vec::new(), block_bytes: BLOCK_BYTES }
     }
 
     /// Fills all `blocks` in order; blocks after the end of the input are empty.
@@ -63,55 +66,56 @@ impl<R: BufRead> Blocks<R> {
     }
 
     fn fill_one(&mut self, block: &mut Block) -> io::Result<()> {
-        let bytes = &mut block.bytes;
-        bytes.clear();
-        bytes.append(&mut self.rest);
-        let start = bytes.len();
-        let wanted = self.block_bytes.saturating_sub(start) as u64;
-        self.reader.by_ref().take(wanted).read_to_end(bytes)?;
-        let is_in_crlf = bytes.ends_with(b"\r") && self.reader.fill_buf()?.starts_with(b"\n");
-        if let Some(new) = bytes.get_mut(start..) {
-            end_lines_with_lf(new, is_in_crlf);
+        block.length = 0;
+        block.buffer.resize(self.block_bytes.max(self.rest.len()), 0);
+        if let Some(start) = block.buffer.get_mut(..self.rest.len()) {
+            start.copy_from_slice(&self.rest);
         }
-        match memchr::memrchr(b'\n', bytes) {
-            Some(last) => self.rest = bytes.split_off(last + 1),
-            None if bytes.len() < self.block_bytes => {}
+        let mut length = self.rest.len();
+        self.rest.clear();
+        let mut is_done = false;
+        while !is_done
+            && let Some(free) = block.buffer.get_mut(length..)
+            && !free.is_empty()
+        {
+            let count = read_some(&mut self.reader, free)?;
+            length += count;
+            is_done = count == 0;
+        }
+        block.length = length;
+        if is_done {
+            return Ok(());
+        }
+        // LF may follow after a CR at the end, so that the line is not known to be complete.
+        let inner = block.bytes().strip_suffix(b"\r").unwrap_or_else(|| block.bytes());
+        match memchr::memrchr2(b'\n', b'\r', inner) {
+            Some(last) => {
+                self.rest.extend_from_slice(block.bytes().get(last + 1..).unwrap_or_default());
+                block.length = last + 1;
+            }
             // The part in this block already exceeds the limit, so the line is rejected.
-            None => self.skip_line()?,
+            None => self.skip_line(block.bytes().ends_with(b"\r"))?,
         }
-        block.first_line = self.next_line;
-        let unended = u64::from(bytes.last().is_some_and(|byte| *byte != b'\n'));
-        self.next_line += memchr::memchr_iter(b'\n', bytes).count() as u64 + unended;
         Ok(())
     }
 
-    fn skip_line(&mut self) -> io::Result<()> {
+    /// Skips the rest of a line; `is_ended` is true if its CR was read already.
+    fn skip_line(&mut self, mut is_ended: bool) -> io::Result<()> {
         loop {
             let available = self.reader.fill_buf()?;
-            let end = memchr::memchr2(b'\n', b'\r', available);
-            let is_cr = end.is_some_and(|end| available.get(end) == Some(&b'\r'));
-            let (used, done) =
-                end.map_or((available.len(), available.is_empty()), |end| (end + 1, true));
-            self.reader.consume(used);
-            if done {
-                let is_in_crlf = is_cr && self.reader.fill_buf()?.starts_with(b"\n");
+            if is_ended || available.is_empty() {
+                let is_in_crlf = available.starts_with(b"\n");
                 self.reader.consume(usize::from(is_in_crlf));
                 return Ok(());
             }
-        }
-    }
-}
-
-/// Replaces CR by LF, and CR LF by a blank and LF, so that each line ends with LF. `is_in_crlf` is true if
-/// LF follows after `bytes`.
-fn end_lines_with_lf(bytes: &mut [u8], is_in_crlf: bool) {
-    let mut from = 0;
-    while let Some(at) = bytes.get(from..).and_then(|rest| memchr::memchr(b'\r', rest)) {
-        let at = from + at;
-        from = at + 1;
-        let is_crlf = bytes.get(from).map_or(is_in_crlf, |next| *next == b'\n');
-        if let Some(byte) = bytes.get_mut(at) {
-            *byte = if is_crlf { b' ' } else { b'\n' };
+            let end = memchr::memchr2(b'\n', b'\r', available);
+            let is_lf = end.is_some_and(|end| available.get(end) == Some(&b'\n'));
+            let used = end.map_or(available.len(), |end| end + 1);
+            self.reader.consume(used);
+            if is_lf {
+                return Ok(());
+            }
+            is_ended = end.is_some();
         }
     }
 }
@@ -122,9 +126,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    type NumberedLines = Vec<(u64, Option<Vec<u8>>)>;
-
-    fn lines(input: &[u8], [block_bytes, buffer, at_once]: [usize; 3]) -> NumberedLines {
+    fn lines(input: &[u8], [block_bytes, buffer, at_once]: [usize; 3]) -> Vec<Option<Vec<u8>>> {
         let reader = io::BufReader::with_capacity(buffer, input);
         let mut blocks = Blocks { block_bytes, ..Blocks::new(reader) };
         let mut round: Vec<Block> = (0..at_once).map(|_| Block::default()).collect();
@@ -135,7 +137,7 @@ mod tests {
                 return found;
             }
             for block in &round {
-                found.extend(block.lines().map(|(line, bytes)| (line, bytes.map(<[u8]>::to_vec))));
+                found.extend(block.lines().map(|line| line.map(<[u8]>::to_vec)));
             }
         }
     }
@@ -152,12 +154,9 @@ mod tests {
                 text.truncate(text.trim_end_matches(['\n', '\r']).len());
             }
             // CR and LF side by side are one line ending.
-            let unix = text.replace("\r\n", " \n").replace('\r', "\n");
-            let expected: NumberedLines = unix
-                .split_terminator('\n')
-                .zip(1..)
-                .map(|(line, number)| (number, Some(line.as_bytes().to_vec())))
-                .collect();
+            let unix = text.replace("\r\n", "\n").replace('\r', "\n");
+            let expected: Vec<Option<Vec<u8>>> =
+                unix.split_terminator('\n').map(|line| Some(line.as_bytes().to_vec())).collect();
             prop_assert_eq!(lines(text.as_bytes(), sizes.into()), expected);
         }
     }
@@ -171,7 +170,7 @@ mod tests {
             let text = format!("a\n{}{end}b\n{}", "x".repeat(length), "y".repeat(length));
             let found = lines(text.as_bytes(), [BLOCK_BYTES, 4096, 2]);
             let line = |text: &str| Some(text.as_bytes().to_vec());
-            assert_eq!(found, [(1, line("a")), (2, None), (3, line("b")), (4, None)], "{length}");
+            assert_eq!(found, [line("a"), None, line("b"), None], "{length}");
         }
     }
 }

@@ -43,18 +43,16 @@ impl Input {
     }
 }
 
-/// Opens a file, or standard input for `-`. `progress` counts the bytes read.
+/// Opens a file, or standard input for `-`, as text that a parser of JSON can read. `progress` counts the
+/// bytes read.
 pub(super) fn open(path: &Path, progress: &Progress) -> io::Result<Input> {
-    if is_stdin(path) {
-        return prepare(BufReader::with_capacity(BUFFER_BYTES, io::stdin()));
-    }
-    prepare(BufReader::with_capacity(BUFFER_BYTES, progress.wrap_file(File::open(path)?)))
+    prepare(JsonText::new(open_text(path, progress)?))
 }
 
-/// Opens a file of rows: JSON lines, or an array of rows. The error for the response of a query
-/// has the command that converts it.
+/// Opens a file of rows: JSON lines, or an array of rows. Lone surrogates are not repaired. The error for
+/// the response of a query has the command that converts it.
 pub(super) fn open_rows(path: &Path, progress: &Progress) -> io::Result<Input> {
-    let mut input = open(path, progress)?;
+    let mut input = prepare(open_text(path, progress)?)?;
     match input.first {
         Some(b'[') => {
             let array = std::mem::replace(&mut input.reader, Box::new(io::empty()));
@@ -84,9 +82,17 @@ pub(super) fn check_stdin(
     if count > 1 { Err(ReplayError::StdinRepeated(count)) } else { Ok(()) }
 }
 
-fn prepare(reader: impl BufRead + 'static) -> io::Result<Input> {
+fn open_text(path: &Path, progress: &Progress) -> io::Result<TextInput<Box<dyn BufRead>>> {
+    let file: Box<dyn BufRead> = if is_stdin(path) {
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, io::stdin()))
+    } else {
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, progress.wrap_file(File::open(path)?)))
+    };
     // A file of the operator may be as large as they like; it is read as a stream.
-    let mut reader = JsonText::new(TextInput::open(reader, u64::MAX)?);
+    TextInput::open(file, u64::MAX)
+}
+
+fn prepare(mut reader: impl BufRead + 'static) -> io::Result<Input> {
     // Blanks are kept, so that line numbers stay correct.
     let mut head = Vec::new();
     let mut first = None;
@@ -115,7 +121,7 @@ mod tests {
             ("\u{feff}", None, ""),
             ("\u{feff}\n1.2.3.4", Some(b'1'), "\n1.2.3.4"),
         ] {
-            let mut input = prepare(text.as_bytes()).unwrap();
+            let mut input = prepare(TextInput::open(text.as_bytes(), u64::MAX).unwrap()).unwrap();
             assert_eq!(input.peek(3).unwrap(), kept.as_bytes()[..kept.len().min(3)], "{text:?}");
             let mut rest = String::new();
             input.reader.read_to_string(&mut rest).unwrap();

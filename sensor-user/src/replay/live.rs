@@ -23,6 +23,7 @@ use super::recorded_row::{RecordedLine, RecordedRow, RowHead};
 use super::reject_log::RejectLog;
 use super::row_writer::RowWriter;
 use crate::base::counters::Stats;
+use crate::base::json_text::JsonText;
 use crate::base::lines::{Lines, json_error};
 use crate::base::protocol::Protocol;
 use crate::pipeline::aggregate::RecordedChange;
@@ -83,7 +84,7 @@ impl LiveReplay<'_> {
         if let Some(hint) = input.hint() {
             self.log.note(path, 1, hint).map_err(ReplayError::WriteRejects)?;
         }
-        let mut lines = Lines::new(input.reader);
+        let mut lines = Lines::new(JsonText::new(input.reader));
         while let Some(line) = lines.next_line().map_err(failed)? {
             if line.bytes.is_some_and(|bytes| bytes.trim_ascii().is_empty()) {
                 continue;

@@ -19,6 +19,7 @@ use super::recorded_row;
 use super::recorded_row::{RecordedLine, RecordedRow};
 use super::reject_log::{LISTED_MAX, RejectLog};
 use super::row_scan::{Miss, RowScan};
+use crate::base::json_text::repaired;
 use crate::base::lines::LINE_MAX;
 use crate::base::progress::Progress;
 use crate::intel::IndicatorSet;
@@ -55,8 +56,8 @@ pub(super) struct Pair {
     position: InputPosition,
 }
 
-/// File and line, which order the input.
-type InputPosition = (usize, u64);
+/// File, block and line in it, which order the input.
+type InputPosition = (usize, u64, u64);
 
 impl<'set> Search<'set> {
     /// A search over the rows in `window` for the indicators of `set`.
@@ -85,20 +86,24 @@ impl<'set> Search<'set> {
             log.note(path, 1, hint).map_err(ReplayError::WriteRejects)?;
         }
         let mut blocks = Blocks::new(input.reader);
+        let (mut number, mut first_line) = (0, 1);
         let mut round: Vec<Block> = self.workers.iter().map(|_| Block::default()).collect();
         let mut next: Vec<Block> = self.workers.iter().map(|_| Block::default()).collect();
         blocks.fill(&mut round).map_err(failed)?;
         while round.iter().any(|block| !block.is_empty()) {
             let read = thread::scope(|scope| {
                 for (worker, block) in self.workers.iter_mut().zip(&round) {
+                    let at = (file, number);
+                    number += 1;
                     if !block.is_empty() {
-                        scope.spawn(move || worker.read_block(file, block));
+                        scope.spawn(move || worker.read_block(at, block));
                     }
                 }
                 blocks.fill(&mut next)
             });
             for worker in &mut self.workers {
-                worker.log_rejected(path, log).map_err(ReplayError::WriteRejects)?;
+                worker.log_rejected(path, first_line, log).map_err(ReplayError::WriteRejects)?;
+                first_line += std::mem::take(&mut worker.lines);
                 worker.check_limit()?;
             }
             self.progress.set_rows(self.workers.iter().map(|worker| worker.rows).sum());
@@ -134,10 +139,12 @@ struct SearchWorker<'set> {
     rows: u64,
     rows_in_window: u64,
     lost: u64,
-    /// First malformed lines of the round, with their reasons.
+    /// Lines of the round's block.
+    lines: u64,
+    /// First malformed lines of the block, from 0, with their reasons.
     rejected: Vec<(u64, String)>,
     rejected_unlisted: u64,
-    /// First values of the round that are not used, of rows that are.
+    /// First values of the block that are not used, of rows that are.
     unused: Vec<(u64, String)>,
     unused_unlisted: u64,
 }
@@ -152,6 +159,7 @@ impl<'set> SearchWorker<'set> {
             rows: 0,
             rows_in_window: 0,
             lost: 0,
+            lines: 0,
             rejected: Vec::new(),
             rejected_unlisted: 0,
             unused: Vec::new(),
@@ -159,11 +167,13 @@ impl<'set> SearchWorker<'set> {
         }
     }
 
-    fn read_block(&mut self, file: usize, block: &Block) {
-        for (line, bytes) in block.lines() {
+    fn read_block(&mut self, (file, block_number): (usize, u64), block: &Block) {
+        for bytes in block.lines() {
+            let line = self.lines;
+            self.lines += 1;
             let row = match bytes {
                 Some(bytes) if bytes.trim_ascii_start().is_empty() => continue,
-                Some(bytes) => self.read_row((file, line), bytes),
+                Some(bytes) => self.read_row((file, block_number, line), bytes),
                 None => Err(format!("line too long; at most {LINE_MAX} bytes")),
             };
             self.rows += 1;
@@ -187,7 +197,8 @@ impl<'set> SearchWorker<'set> {
             }
             None => {}
         }
-        let line = recorded_row::text(line)?;
+        let line = repaired(line);
+        let line = recorded_row::text(&line)?;
         let head = match recorded_row::parse_head(line)? {
             RecordedLine::Row(head) => head,
             RecordedLine::DnsAnswer => return Ok(()),
@@ -206,7 +217,7 @@ impl<'set> SearchWorker<'set> {
             let mut row = recorded_row::parse_row(line, head)?;
             for text in std::mem::take(&mut row.unused) {
                 if (self.unused.len() as u64) < LISTED_MAX {
-                    self.unused.push((position.1, text));
+                    self.unused.push((position.2, text));
                 } else {
                     self.unused_unlisted += 1;
                 }
@@ -229,13 +240,14 @@ impl<'set> SearchWorker<'set> {
         }
     }
 
-    fn log_rejected(&mut self, path: &Path, log: &mut RejectLog<'_>) -> io::Result<()> {
+    /// Logs what was found in a block that begins with line `first`.
+    fn log_rejected(&mut self, path: &Path, first: u64, log: &mut RejectLog<'_>) -> io::Result<()> {
         for (line, reason) in self.rejected.drain(..) {
-            log.add(path, line, &reason)?;
+            log.add(path, first + line, &reason)?;
         }
         log.add_unlisted(std::mem::take(&mut self.rejected_unlisted));
         for (line, text) in self.unused.drain(..) {
-            log.note(path, line, &text)?;
+            log.note(path, first + line, &text)?;
         }
         log.add_unlisted_notes(std::mem::take(&mut self.unused_unlisted));
         Ok(())
