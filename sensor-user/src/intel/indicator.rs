@@ -1,6 +1,6 @@
 //! `Indicator`: one indicator of compromise with its validity, from any feed.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::serde_time;
 
-/// Shared by all indicators whose feed is not set yet.
-static NO_FEED: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
+thread_local! {
+    /// Shared by the indicators of a thread whose feed is not set yet. (Threads that parse side by side
+    /// would wait for each other at one reference count.)
+    static NO_FEED: Arc<str> = Arc::from("");
+}
 
 /// An address or a network of a feed, with its metadata and validity.
 ///
@@ -72,7 +75,7 @@ pub struct Indicator {
 }
 
 fn no_feed() -> Arc<str> {
-    Arc::from("")
+    NO_FEED.with(Arc::clone)
 }
 
 /// Ports that qualify an address. An empty list allows every port.
@@ -122,7 +125,7 @@ impl Indicator {
     pub fn blank(prefix: IpNet) -> Self {
         Self {
             id: String::new(),
-            feed: Arc::clone(&NO_FEED),
+            feed: no_feed(),
             prefix,
             entity: String::new(),
             expires: None,

@@ -172,15 +172,37 @@ impl Rejects {
     /// Counts a reject, and keeps it while there is room.
     pub fn add(&mut self, position: u64, reason: RejectReason, text: &str) {
         *self.counts.entry(Cow::Borrowed(reason.name())).or_default() += 1;
-        let count = match &reason {
+        let text = text.chars().take(TEXT_MAX).collect();
+        self.keep(Reject { position, reason, text });
+    }
+
+    /// Adds those of the next part of the input, whose first position is `offset + 1`.
+    pub fn append(&mut self, next: Self, offset: u64) {
+        let sums = [
+            self.malformed + next.malformed,
+            self.ruled_out + next.ruled_out,
+            self.properties + next.properties,
+        ];
+        for reject in next.kept {
+            self.keep(Reject { position: reject.position.saturating_add(offset), ..reject });
+        }
+        [self.malformed, self.ruled_out, self.properties] = sums;
+        self.duplicates += next.duplicates;
+        for (name, count) in next.counts {
+            *self.counts.entry(name).or_default() += count;
+        }
+    }
+
+    /// Counts a reject in the sum of its kind, and keeps it while there is room.
+    fn keep(&mut self, reject: Reject) {
+        let sum = match &reject.reason {
             RejectReason::PropertyUnused(_) => &mut self.properties,
             reason if reason.is_malformed() => &mut self.malformed,
             _ => &mut self.ruled_out,
         };
-        *count += 1;
-        if *count <= KEPT_MAX {
-            let text = text.chars().take(TEXT_MAX).collect();
-            self.kept.push(Reject { position, reason, text });
+        *sum += 1;
+        if *sum <= KEPT_MAX {
+            self.kept.push(reject);
         }
     }
 
@@ -217,5 +239,35 @@ impl Rejects {
     /// The first `KEPT_MAX` malformed, other, and unused properties each, in input order.
     pub fn kept(&self) -> &[Reject] {
         &self.kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_an_input_have_the_rejects_of_the_whole() {
+        let reason = |at: u64| match at % 4 {
+            0 => RejectReason::NotAnAddress,
+            1 => RejectReason::Expired,
+            2 => RejectReason::PropertyUnused("confidence".to_owned()),
+            _ => RejectReason::Superseded,
+        };
+        let of = |positions: std::ops::RangeInclusive<u64>, offset: u64| {
+            let mut rejects = Rejects::default();
+            for at in positions {
+                rejects.add(at - offset, reason(at), "text");
+            }
+            rejects.add_duplicate();
+            rejects
+        };
+        for split in [1, 700, 2000, 2500, 6000] {
+            let mut parts = of(1..=split, 0);
+            parts.append(of(split + 1..=7000, split), split);
+            let mut whole = of(1..=7000, 0);
+            whole.add_duplicate();
+            assert_eq!(parts, whole, "{split}");
+        }
     }
 }

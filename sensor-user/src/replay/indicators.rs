@@ -8,9 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::input;
 use super::input::Input;
+use super::lists::Lists;
 use super::options::ReplayError;
 use super::reject_log::RejectLog;
-use super::stored_entries::{Documents, Lists, RowEntries};
+use super::stored_entries::{Documents, RowEntries};
 use crate::base::collections::FastSet;
 use crate::base::progress::Progress;
 use crate::intel::sniff;

@@ -6,6 +6,7 @@ pub mod live;
 mod blocks;
 mod indicators;
 mod input;
+mod lists;
 mod options;
 mod recorded_row;
 mod reject_log;

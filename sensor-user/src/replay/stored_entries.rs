@@ -1,4 +1,4 @@
-//! Entries of indicator files while the files are read: their indicators are in a [`MemorySegment`], and which
+//! Entries of rows and documents of indicators while the files are read: their indicators are in a [`MemorySegment`], and which
 //! of them count is known at the end.
 
 use std::io::{self, BufRead};
@@ -11,18 +11,18 @@ use twox_hash::XxHash3_128;
 use crate::base::collections::{FastIndexMap, FastSet};
 use crate::intel::{
     DocumentFormat, EntryContent, EntrySink, FeedEntry, FeedKind, Indicator, ListFormat,
-    MemorySegment, ReadPolicy, RejectReason, Rejects, read_document, read_list,
+    MemorySegment, ReadPolicy, RejectReason, Rejects, read_document,
 };
 
 /// Hash of an id, or of a group.
 pub(super) type IdHash = u128;
 
-fn hash(text: &str) -> IdHash {
+pub(super) fn hash(text: &str) -> IdHash {
     XxHash3_128::oneshot(text.as_bytes())
 }
 
 /// Adds indicators; returns the numbers of their records.
-fn store(segment: &mut MemorySegment, indicators: &[Indicator]) -> Range<u32> {
+pub(super) fn store(segment: &mut MemorySegment, indicators: &[Indicator]) -> Range<u32> {
     let first = segment.next_number();
     for indicator in indicators {
         segment.push(indicator);
@@ -166,66 +166,6 @@ impl EntrySink for DocumentEntries<'_> {
         };
         let (id, group) = (hash(&id), hash(&group));
         self.entries.push(StoredEntry { id, group, version, content });
-    }
-
-    fn reject(&mut self, position: u64, reason: RejectReason, text: &str) {
-        self.rejects.add(position, reason, text);
-    }
-}
-
-/// Entries of lists, each the first with its id.
-pub(super) struct Lists {
-    policy: ReadPolicy,
-    entries: Vec<(IdHash, Range<u32>)>,
-}
-
-impl Lists {
-    pub(super) const fn new(policy: ReadPolicy) -> Self {
-        Self { policy, entries: Vec::new() }
-    }
-
-    /// Reads a plain list. Its indicators are made at the time of the policy, and have no expiry.
-    pub(super) fn read(
-        &mut self,
-        input: impl BufRead,
-        feed: &Arc<str>,
-        segment: &mut MemorySegment,
-    ) -> io::Result<Rejects> {
-        let policy = self.policy;
-        let mut list =
-            ListEntries { segment, feed, entries: &mut self.entries, rejects: Rejects::default() };
-        read_list(input, &ListFormat::default(), &policy, 1, &mut list)?;
-        Ok(list.rejects)
-    }
-
-    /// Keeps the indicators of each id that is not in `ids`, which receives it.
-    pub(super) fn keep(self, segment: &mut MemorySegment, ids: &mut FastSet<IdHash>) {
-        ids.reserve(self.entries.len());
-        for (id, records) in self.entries {
-            if ids.insert(id) {
-                segment.keep(records);
-            }
-        }
-    }
-}
-
-/// Sink of the entries of one list.
-struct ListEntries<'s> {
-    segment: &'s mut MemorySegment,
-    feed: &'s Arc<str>,
-    entries: &'s mut Vec<(IdHash, Range<u32>)>,
-    rejects: Rejects,
-}
-
-impl EntrySink for ListEntries<'_> {
-    fn push(&mut self, entry: FeedEntry) {
-        let EntryContent::Indicators(mut all) = entry.content else { return };
-        for indicator in &mut all {
-            indicator.id = format!("{}:{}", self.feed, indicator.id);
-            indicator.feed = Arc::clone(self.feed);
-        }
-        let id = hash(&format!("{}:{}", self.feed, entry.id));
-        self.entries.push((id, store(self.segment, &all)));
     }
 
     fn reject(&mut self, position: u64, reason: RejectReason, text: &str) {

@@ -36,6 +36,13 @@ impl MemorySegment {
         self.is_kept.get_mut(range).unwrap_or_default().fill(true);
     }
 
+    /// Moves the indicators of `other`, whose numbers begin with [`Self::next_number`], to the end.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.prefixes.append(&mut other.prefixes);
+        self.is_kept.append(&mut other.is_kept);
+        self.records.append(other.records);
+    }
+
     /// Returns a segment of the kept indicators.
     pub(crate) fn finish(self) -> FeedSegment {
         let Self { prefixes, is_kept, records } = self;
@@ -86,8 +93,12 @@ mod tests {
             full("d", "one", "2001:db8::1"),
         ];
         let mut segment = MemorySegment::default();
-        for indicator in &all {
-            segment.push(indicator);
+        for part in all.chunks(2) {
+            let mut next = MemorySegment::default();
+            for indicator in part {
+                next.push(indicator);
+            }
+            segment.append(next);
         }
         assert_eq!(segment.next_number(), 5);
         segment.keep(0..2);

@@ -32,6 +32,15 @@ impl MemoryRecords {
         self.ends.push(self.bytes.len() as u64);
     }
 
+    pub(super) fn append(&mut self, mut other: Self) {
+        let first = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
+        let offset = self.bytes.len() as u64;
+        self.bytes.append(&mut other.bytes);
+        self.ends.extend(other.ends.iter().map(|end| end + offset));
+        let feeds = other.feeds.into_iter();
+        self.feeds.extend(feeds.map(|(number, feed)| (number.saturating_add(first), feed)));
+    }
+
     /// Returns the indicator of record `number`; `None` if there is none.
     pub(super) fn get(&self, number: u32) -> Option<Indicator> {
         let at = number as usize;
