@@ -1,6 +1,8 @@
 //! The host and the working tree: paths, privileges, installed programs.
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -163,9 +165,10 @@ pub(crate) fn missing(tools: &[(&str, &'static str)]) -> Vec<&'static str> {
     absent.map(|(_, package)| *package).collect()
 }
 
-/// Installs Debian packages with apt-get.
+/// Installs Debian packages with apt-get. Their services are not started.
 pub(crate) fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
     println!("installing {}", packages.join(" "));
+    let _policy = ServicePolicy::deny(Path::new(SERVICE_POLICY))?;
     run(Command::new("apt-get").args(["-qq", "update"]))?;
     run(Command::new("apt-get")
         .args(["-qq", "install", "-y", "--no-install-recommends"])
@@ -173,9 +176,51 @@ pub(crate) fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
+/// Program that Debian's installers run before they start a service (`invoke-rc.d(8)`).
+const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// While it exists, Debian's installers start no services. Keeps a policy that the host has already.
+struct ServicePolicy {
+    created: Option<PathBuf>,
+}
+
+impl ServicePolicy {
+    fn deny(path: &Path) -> anyhow::Result<Self> {
+        if path.exists() {
+            return Ok(Self { created: None });
+        }
+        std::fs::write(path, "#!/bin/sh\nexit 101\n")
+            .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o755)))
+            .with_context(|| format!("write {}", path.display()))?;
+        Ok(Self { created: Some(path.to_owned()) })
+    }
+}
+
+impl Drop for ServicePolicy {
+    fn drop(&mut self) {
+        if let Some(path) = &self.created
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            println!("remove {}: {error}", path.display());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_policy_for_services_is_removed_again_but_not_the_one_of_the_host() {
+        let path = std::env::temp_dir().join(format!("policy-{}", std::process::id()));
+        let policy = ServicePolicy::deny(&path).unwrap();
+        let status = Command::new(&path).status().unwrap();
+        assert_eq!(status.code(), Some(101));
+        drop(ServicePolicy::deny(&path).unwrap());
+        assert!(path.exists());
+        drop(policy);
+        assert!(!path.exists());
+    }
 
     #[test]
     fn the_effective_user_is_the_second_number() {

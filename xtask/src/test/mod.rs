@@ -3,6 +3,7 @@
 //! A failed stage does not stop later ones, so that one run reports everything. The last line is
 //! `N passed, N failed, N skipped`. A stage without tests counts as one.
 
+mod programs;
 mod servers;
 mod tally;
 mod tools;
@@ -76,7 +77,8 @@ pub(crate) fn test(workspace: &Workspace, fast: bool) -> anyhow::Result<ExitCode
     run.stage("tools", |run| tools::ensure(run.workspace));
     // Overlaps downloads with compilation. No other stage installs packages meanwhile.
     let servers_workspace = workspace.clone();
-    let servers = std::thread::spawn(move || servers::ensure(&servers_workspace));
+    let servers =
+        std::thread::spawn(move || (servers::ensure(&servers_workspace), programs::ensure()));
     run.stage("format", |run| run.cargo(&["fmt", "--all", "--check"]));
     run.stage("tidy", |run| run.tidy());
     run.stage("clippy", |run| {
@@ -93,9 +95,15 @@ pub(crate) fn test(workspace: &Workspace, fast: bool) -> anyhow::Result<ExitCode
         ])
     });
     run.stage("documentation", TestRun::documentation);
-    run.stage("servers", |_run| {
-        servers.join().map_err(|_panic| anyhow::anyhow!("the installing thread panicked"))
-    });
+    let installed =
+        servers.join().map_err(|_panic| anyhow::anyhow!("the installing thread panicked"));
+    match installed {
+        Ok((servers, programs)) => {
+            run.stage("servers", |_run| Ok(servers));
+            run.stage("programs", |_run| programs);
+        }
+        Err(error) => run.stage("servers", |_run| Err(error)),
+    }
     run.stage("object", TestRun::object);
     run.stage("agent", |run| run.cargo(&host::BUILD_AGENT));
     run.stage("tests", TestRun::tests);
