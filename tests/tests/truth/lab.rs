@@ -126,7 +126,7 @@ impl Lab {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         assert!(output.status.success(), "{name} {words:?}: {}\n{stdout}{stderr}", output.status);
-        Finished { pid, stdout }
+        Finished { pid, stdout, stderr }
     }
 
     /// Stops the capture and the recording once all connections have ended. Asserts that the records of
@@ -192,6 +192,7 @@ impl Observed {
 pub(crate) struct Finished {
     pub(crate) pid: u64,
     pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// Program that runs until it is dropped: SIGTERM, and for what is left of its process group SIGKILL.

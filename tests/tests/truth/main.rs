@@ -17,6 +17,10 @@ mod wire;
 /// Ends of connections as the agent records them.
 mod ends;
 
+mod activation;
+mod dns;
 mod haproxy;
+mod iperf;
 mod nginx;
 mod redis;
+mod ssh;
