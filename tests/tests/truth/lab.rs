@@ -27,13 +27,17 @@ const CAPTURED_BYTES: &str = "128";
 /// Capture buffer in KiB. A capture that loses a packet fails the test.
 const CAPTURE_BUFFER: &str = "65536";
 
-/// Directories of programs that Debian has outside of the `PATH`.
-const DIRECTORIES: [&str; 5] =
-    ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/lib/postgresql/15/bin"];
+/// Directories of programs. Debian has a directory for each version of `PostgreSQL`, and others outside of the
+/// `PATH` of an unprivileged user.
+const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/usr/bin", "/bin"];
+const POSTGRESQL: &str = "/usr/lib/postgresql";
 
 /// Path of a program; none if it is not installed.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
-    DIRECTORIES.iter().map(|directory| Path::new(directory).join(name)).find(|path| path.is_file())
+    let versions = std::fs::read_dir(POSTGRESQL).into_iter().flatten().flatten();
+    let postgresql = versions.map(|version| version.path().join("bin"));
+    let mut directories = postgresql.chain(DIRECTORIES.map(PathBuf::from));
+    directories.find_map(|directory| Some(directory.join(name)).filter(|path| path.is_file()))
 }
 
 /// Path of an installed program, as the kernel knows it: without links.

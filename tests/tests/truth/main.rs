@@ -18,9 +18,11 @@ mod wire;
 mod ends;
 
 mod activation;
+mod chrony;
 mod dns;
 mod haproxy;
 mod iperf;
 mod nginx;
+mod postgres;
 mod redis;
 mod ssh;
