@@ -17,6 +17,7 @@ pub mod watchdog;
 mod bootstrap;
 mod build;
 mod pipeline_thread;
+mod preflight;
 mod reload;
 mod signals;
 
@@ -48,6 +49,7 @@ use computer_name::computer;
 use confinement::written;
 use health_monitor::{HealthMonitor, MonitoredParts};
 use pipeline_thread::{PipelineResult, PipelineThread, spawn_pipeline_thread};
+pub use preflight::{PreflightError, preflight};
 use reload::Reloader;
 use watchdog::Heartbeat;
 

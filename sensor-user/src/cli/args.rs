@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use crate::privsep::{FEED_PARSER_COMMAND, WorkerKind};
+use crate::telemetry::log::check_filter;
 
 /// The command line of `netsensor`.
 #[derive(Debug, Clone, Parser)]
@@ -335,12 +336,7 @@ fn time(text: &str) -> Result<Timestamp, String> {
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
-    match text.parse::<tracing_subscriber::EnvFilter>() {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => {
-            Err(format!("{error}; use one such as \"info\" or \"warn,sensor_user=debug\""))
-        }
-    }
+    check_filter(text).map(|()| text.to_owned())
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::outcome::{Outcome, config, config_of_agent, print};
 use super::schema::{self as schema_text, Format};
 use super::status_view::status_view;
 use super::worker::{feed_parser, worker};
-use crate::agent::{self, OnRunning};
+use crate::agent::{self, OnRunning, PreflightError, preflight};
 use crate::base::clock::{Clock as _, SystemClock, signed};
 use crate::base::environment::Environment;
 use crate::base::progress::Progress;
@@ -29,12 +29,14 @@ use crate::config::{Config, ConfigError, ConfigSource};
 use crate::deliver::console_line;
 use crate::intel::{FeedFolder, read_allowed};
 use crate::pipeline::canary;
+use crate::pipeline::capture::CaptureError;
 use crate::pipeline::matcher::AllowList;
 use crate::replay;
 use crate::replay::{AtOptions, LiveOptions, ReplayError, RowChecks};
 use crate::schema;
 use crate::schema::health::HealthState;
 use crate::telemetry::control;
+use crate::telemetry::control::ControlError;
 use crate::telemetry::log::LogTarget;
 
 /// Exit status of an error: 2 for an invalid configuration, 0 for a closed standard output, else 1.
@@ -47,7 +49,13 @@ pub fn error_exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(broken_pipe) {
         return 0;
     }
-    if error.chain().any(<dyn std::error::Error>::is::<ConfigError>) { 2 } else { 1 }
+    let is_config = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<ConfigError>()
+            || cause.is::<PreflightError>()
+            || matches!(cause.downcast_ref(), Some(CaptureError::BadObject { .. }))
+            || matches!(cause.downcast_ref(), Some(ControlError::Io { .. }))
+    };
+    if error.chain().any(is_config) { 2 } else { 1 }
 }
 
 /// Runs a command. `on_running` is a callback of tests, for `run`.
@@ -93,6 +101,7 @@ fn run(
     let source = ConfigSource { path: args.config.clone(), environment: environment.clone() };
     let mut config = source.read()?;
     config.capture.drops_per_million = args.simulate_drops;
+    preflight(&config)?;
     let log = start_as_configured(&mut config, log, environment)?;
     agent::run(&config, &source, log, on_running)?;
     Ok(Outcome::Done)
@@ -255,8 +264,7 @@ fn check_config(args: &CheckConfigArgs, environment: &Environment) -> anyhow::Re
         Some(path) => Config::inspect(path, environment)?,
         None => (config(None, environment)?, None),
     };
-    // The only other files that the agent needs to start.
-    read_allowed(&config.allow.files)?;
+    preflight(&config)?;
     let name = path.map_or_else(|| "no configuration file".to_owned(), |p| p.display().to_string());
     let text = format!("{name}: good\n{}", describe(&config));
     print(text.as_bytes())?;

@@ -7,6 +7,7 @@ use super::location::{SECRET, absolute_path, proxy_url, secret, texts_and_secret
 use super::section::Section;
 use crate::http::{
     Access, Certificate, HeaderText, Login, Proxy, TOKEN_HEADER, TlsConfig, is_header_name,
+    is_header_value,
 };
 
 /// Defaults for the header of a token.
@@ -149,6 +150,18 @@ fn headers() -> Form<Vec<(String, HeaderText)>> {
     texts_and_secrets(accepts, check, |name| {
         let name = name.to_ascii_lowercase();
         ["auth", "key", "token", "secret", "cookie", "passw"].iter().any(|part| name.contains(part))
+    })
+    .checked(|headers| {
+        let invalid = headers.iter().find(|(_, text)| match text {
+            HeaderText::Plain(text) => !is_header_value(text),
+            HeaderText::Secret(_) => false,
+        });
+        match invalid {
+            Some((name, _)) => Err(format!(
+                "{name}: has a line break or another control character, which no header can have; leave it out"
+            )),
+            None => Ok(()),
+        }
     })
 }
 

@@ -11,7 +11,7 @@ use super::form::{BaseDirs, hint};
 use super::key::SectionKeys;
 use super::model::Config;
 use super::section::{Problem, Problems, Section};
-use super::{feed, retired, sections, sink, sink_kind};
+use super::{feed, retired, sections, sink, sink_kind, sink_paths};
 use crate::base::environment::Environment;
 use crate::intel::FeedSource;
 
@@ -33,12 +33,13 @@ impl Config {
             credentials: environment.credentials_directory.as_ref().map(Path::new),
         };
         let invalid = |problems| ConfigError::Invalid { path: path.to_owned(), problems };
-        let config = read(text, dirs).map_err(invalid)?;
-        if !config.agent.state_dir.as_os_str().is_empty() {
-            return Ok(config);
+        let mut config = read(text, dirs).map_err(&invalid)?;
+        if config.agent.state_dir.as_os_str().is_empty() {
+            let state_dir = environment.state_dir().ok_or(ConfigError::NoStateDir)?;
+            config = config.with_state_dir(state_dir);
         }
-        let state_dir = environment.state_dir().ok_or(ConfigError::NoStateDir)?;
-        Ok(config.with_state_dir(state_dir))
+        let problems = sink_paths::check(&config, path, text);
+        if problems.is_empty() { Ok(config) } else { Err(invalid(problems)) }
     }
 
     /// The configuration of an agent without a file: the example indicators, alerts as JSON lines on

@@ -21,6 +21,7 @@ mod sink;
 mod sink_azure;
 mod sink_http;
 mod sink_kind;
+mod sink_paths;
 mod sink_stream;
 mod source;
 

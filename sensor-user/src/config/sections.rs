@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use tracing_subscriber::EnvFilter;
-
 use super::form::{
     self, DAY, Form, HOUR, MINUTE, SECOND, boolean, choice, duration, ensure, list, number, size,
     size_text, text,
@@ -19,7 +17,7 @@ use crate::inventory::{AzureConfig, ImdsMode};
 use crate::pipeline::capture::{CaptureConfig, programs};
 use crate::pipeline::enrich::DnsCache;
 use crate::pipeline::history::HistoryConfig;
-use crate::telemetry::log::LogTarget;
+use crate::telemetry::log::{LogTarget, check_filter};
 use crate::telemetry::metrics::{Listen, MetricsConfig};
 
 /// `[agent]`; the state directory is empty if it is not set.
@@ -37,7 +35,7 @@ pub(super) fn agent(section: &mut Section<'_, '_>) -> AgentConfig {
         /// Log level, or directives such as `"warn,sensor_user=debug"`. Messages of the
         /// NATS client library are omitted unless `async_nats=…` enables them: the sink
         /// logs its own. `--log` on the command line takes precedence.
-        log: text().checked(log_filter) => default(AgentConfig::LOG.to_owned());
+        log: text().checked(|text| check_filter(text)) => default(AgentConfig::LOG.to_owned());
     }
     keys! { section, "agent", RESTART;
         /// Drops all privileges that the agent no longer needs once its probes are
@@ -49,15 +47,6 @@ pub(super) fn agent(section: &mut Section<'_, '_>) -> AgentConfig {
     }
     let state_dir = state_dir.unwrap_or_default();
     AgentConfig { state_dir, control_socket, computer, log, confine }
-}
-
-fn log_filter(text: &String) -> Result<(), String> {
-    text.parse::<EnvFilter>().map(drop).map_err(|error| {
-        format!(
-            "{text:?} is not a log filter ({error}); use one such as \"info\" or \
-             \"warn,sensor_user=debug\""
-        )
-    })
 }
 
 /// `[log]`.

@@ -29,6 +29,10 @@ fn a_sink_has_the_keys_of_its_kind_only() {
             "5: sink.path: has no meaning for kind \"http\", only for \"file\" or \"parquet\"",
         ),
         (
+            sink("kind = 'http'\nurl = 'https://h/'\nheaders = { X-A = \"a\\r\\nX-B: b\" }"),
+            "5: sink.headers: X-A: has a line break or another control character, which no header can have; leave it out",
+        ),
+        (
             sink("kind = 'stdout'\ntakes = ['alert']"),
             "4: sink.takes[0]: \"alert\" is not known here; use \"alerts\" or \"rows\" or \"health\"",
         ),

@@ -201,6 +201,11 @@ fn value(header: &str, text: &str) -> Result<HeaderValue, AccessError> {
     Ok(value)
 }
 
+/// True if `text` can be the value of a header: it has no line break or other control character.
+pub fn is_header_value(text: &str) -> bool {
+    HeaderValue::from_str(text).is_ok()
+}
+
 /// True if `name` is a valid header name, and not one that the client sets by itself.
 pub fn is_header_name(name: &str) -> bool {
     const RESERVED: [&str; 8] = [

@@ -14,7 +14,9 @@ mod reloading_client;
 mod secret;
 mod tls;
 
-pub use access::{Access, Certificate, HeaderText, Login, Proxy, TOKEN_HEADER, is_header_name};
+pub use access::{
+    Access, Certificate, HeaderText, Login, Proxy, TOKEN_HEADER, is_header_name, is_header_value,
+};
 pub use error::AccessError;
 pub use secret::{Secret, SecretError};
 pub use tls::TlsConfig;

@@ -66,7 +66,10 @@ pub enum ControlError {
         path: PathBuf,
     },
     /// The socket cannot be created.
-    #[error("create the control socket {}", path.display())]
+    #[error(
+        "create the control socket {}; does its directory exist, and may the agent write to it?",
+        path.display()
+    )]
     Io {
         /// Configured path.
         path: PathBuf,

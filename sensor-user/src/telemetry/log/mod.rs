@@ -12,13 +12,14 @@ mod repeats;
 mod tests;
 
 use std::fmt;
+use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
@@ -140,6 +141,30 @@ impl Drop for LogHandle {
 const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
 const DEFAULT_DIRECTIVES: &str = "async_nats=off";
+
+/// Checks a log filter. A word alone must be a level: as a target, which it is for `tracing` otherwise, it
+/// would silence everything else.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    let remedy = "use one such as \"info\" or \"warn,sensor_user=debug\"";
+    let invalid =
+        |reason: &dyn Display| Err(format!("{filter:?} is not a log filter ({reason}); {remedy}"));
+    let mut parts = filter.split(',').map(str::trim).filter(|part| !part.is_empty()).peekable();
+    if parts.peek().is_none() {
+        return invalid(&"it is empty");
+    }
+    if let Err(error) = filter.parse::<EnvFilter>() {
+        return invalid(&error);
+    }
+    // A directive for a target or a span has one of these.
+    let is_word = |part: &&str| !part.contains(['=', '[']);
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    match parts.filter(is_word).find(|word| !is_level(word)) {
+        Some(word) => invalid(&format_args!(
+            "{word:?} is not a level: error, warn, info, debug, trace or off"
+        )),
+        None => Ok(()),
+    }
+}
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     let failed = |source| LogError::Filter { filter: filter.to_owned(), source };

@@ -317,6 +317,27 @@ fn an_invalid_filter_is_refused() {
 }
 
 #[test]
+fn a_word_alone_is_a_level() {
+    for filter in
+        ["info", "WARN", "off", "3", "warn,sensor_user=debug", "sensor_user::agent=trace", "info,"]
+    {
+        assert_eq!(check_filter(filter), Ok(()), "{filter}");
+    }
+    for (filter, reason) in [
+        ("lowd", "\"lowd\" is not a level: error, warn, info, debug, trace or off"),
+        (
+            "warn,sensor_user",
+            "\"sensor_user\" is not a level: error, warn, info, debug, trace or off",
+        ),
+        ("debug, in fo", "\"in fo\" is not a level"),
+        (" ", "it is empty"),
+    ] {
+        let error = check_filter(filter).unwrap_err();
+        assert!(error.contains(reason) && error.ends_with("\"warn,sensor_user=debug\""), "{error}");
+    }
+}
+
+#[test]
 fn the_nats_client_is_logged_only_if_the_filter_names_it() {
     for (filter, is_off) in [
         ("info", true),
