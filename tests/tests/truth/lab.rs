@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
+use std::net::UdpSocket;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use sensor_tests::{Netns, Recording, agent_command, run, skip_unless, wait_until};
 use serde_json::Value;
@@ -40,6 +42,15 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     directories.find_map(|directory| Some(directory.join(name)).filter(|path| path.is_file()))
 }
 
+/// True with root and all of the programs; otherwise the test is skipped.
+pub(crate) fn can_run(programs: &[&str]) -> bool {
+    if skip_unless(nix::unistd::geteuid().is_root(), "loading BPF programs needs root") {
+        return false;
+    }
+    let mut names = programs.iter().chain(&["tcpdump", "ss"]);
+    !names.any(|name| skip_unless(program(name).is_some(), &format!("{name} is not installed")))
+}
+
 /// Path of an installed program, as the kernel knows it: without links.
 pub(crate) fn path(name: &str) -> String {
     program(name).unwrap().canonicalize().unwrap().to_str().unwrap().to_owned()
@@ -52,6 +63,7 @@ pub(crate) struct Lab {
     folder: TempDir,
     recording: Recording,
     capture: Daemon,
+    marker: [&'static str; 2],
 }
 
 /// The agent's records of a lab, which equal the packets.
@@ -61,27 +73,27 @@ pub(crate) struct Observed {
 }
 
 impl Lab {
-    /// Starts the capture and the recording. Skips the test without root or one of the programs.
+    /// Starts the capture and the recording in a namespace of its own. Skips the test without root or one of
+    /// the programs.
     pub(crate) fn start(programs: &[&str]) -> Option<Self> {
-        if skip_unless(nix::unistd::geteuid().is_root(), "loading BPF programs needs root") {
-            return None;
-        }
-        for name in programs.iter().chain(&["tcpdump", "ss"]) {
-            if skip_unless(program(name).is_some(), &format!("{name} is not installed")) {
-                return None;
-            }
-        }
-        let netns = Netns::new(&[SERVER, CLIENT, SERVER_V6]);
+        can_run(programs).then(|| {
+            let netns = Netns::new(&[SERVER, CLIENT, SERVER_V6]);
+            Self::start_in(netns, "lo", [CLIENT, SERVER])
+        })
+    }
+
+    /// Starts the capture on an interface of a namespace. The marker goes from one address to the other.
+    pub(crate) fn start_in(netns: Netns, interface: &str, marker: [&'static str; 2]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Programs that drop their privileges read their configuration from here.
         run(Command::new("chmod").arg("0755").arg(folder.path()));
         let recording = record(folder.path());
-        let words = ["-i", "lo", "-n", "-U", "--immediate-mode", "-Z", "root"];
+        let words = ["-i", interface, "-n", "-U", "--immediate-mode", "-Z", "root"];
         let sizes = ["-s", CAPTURED_BYTES, "-B", CAPTURE_BUFFER, "-w", "capture.pcap"];
         let capture = spawn(&netns, folder.path(), "tcpdump", &[&words[..], &sizes].concat());
-        let lab = Self { netns, folder, recording, capture };
+        let lab = Self { netns, folder, recording, capture, marker };
         wait_until("tcpdump captures", || lab.capture.log().contains("listening on"));
-        Some(lab)
+        lab
     }
 
     /// Path of a file in the lab's folder, the working directory of its programs.
@@ -102,6 +114,11 @@ impl Lab {
     /// Starts a program that runs until it is stopped.
     pub(crate) fn daemon(&self, name: &str, words: &[&str]) -> Daemon {
         spawn(&self.netns, self.folder.path(), name, words)
+    }
+
+    /// Like `daemon`, in another namespace.
+    pub(crate) fn daemon_in(&self, netns: &Netns, name: &str, words: &[&str]) -> Daemon {
+        spawn(netns, self.folder.path(), name, words)
     }
 
     /// Like `daemon`, and waits until it listens on `address`.
@@ -136,10 +153,15 @@ impl Lab {
     /// Stops the capture and the recording once all connections have ended. Asserts that the records of
     /// both ends equal the packets: connections, directions, bytes each way.
     pub(crate) fn finish(self) -> Observed {
-        let wire = self.finish_capture();
         let netns = self.netns.inode();
+        self.finish_with(|lines| ends::ends(lines, netns))
+    }
+
+    /// Like `finish`, with the ends that `collect` finds in the recorded lines.
+    pub(crate) fn finish_with(self, collect: impl Fn(&[Value]) -> Vec<End>) -> Observed {
+        let wire = self.finish_capture();
         let ends_of = |lines: &[Value]| {
-            let mut ends = ends::ends(lines, netns);
+            let mut ends = collect(lines);
             ends.retain(|end| end.connection.server.port() != MARKER_PORT);
             ends
         };
@@ -160,8 +182,9 @@ impl Lab {
     /// Sends the marker, and reads the packets before it.
     fn finish_capture(&self) -> Vec<Ends> {
         self.netns.inside(|| {
-            let socket = std::net::UdpSocket::bind((CLIENT, 0)).unwrap();
-            socket.send_to(b"end", (SERVER, MARKER_PORT)).unwrap();
+            let [from, to] = self.marker;
+            let socket = UdpSocket::bind((from, 0)).unwrap();
+            socket.send_to(b"end", (to, MARKER_PORT)).unwrap();
         });
         let is_marker = |ends: &Ends| ends[wire::CLIENT].server.port() == MARKER_PORT;
         let path = self.path("capture.pcap");
@@ -211,6 +234,15 @@ impl Daemon {
         u64::from(self.child.id())
     }
 
+    pub(crate) fn has_exited(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(self.group()), flags) != Ok(WaitStatus::StillAlive)
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
     /// Its output so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
@@ -226,10 +258,10 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let group = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let group = self.group();
         let _may_have_exited = kill(group, Signal::SIGTERM);
         for _attempt in 0..50 {
-            if !matches!(self.child.try_wait(), Ok(None)) {
+            if self.has_exited() {
                 break;
             }
             run(Command::new("sleep").arg("0.1"));

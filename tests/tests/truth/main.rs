@@ -23,6 +23,7 @@ mod dns;
 mod haproxy;
 mod iperf;
 mod nginx;
+mod podman;
 mod postgres;
 mod redis;
 mod ssh;
