@@ -100,6 +100,48 @@ async fn list_shows_segments_sinks_and_rejected_items() {
 }
 
 #[tokio::test]
+async fn verify_finds_missing_segments_with_the_number_of_their_alerts() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path();
+    let config = SpoolConfig { segment_bytes: 4096, ..SpoolConfig::USUAL };
+    let sinks = SINKS.map(str::to_owned);
+    let spool =
+        Spool::open(&state.join("spool"), &config, &sinks, Arc::new(at(0)), &Arc::default());
+    let spool = spool.unwrap().0;
+    for number in 0..20 {
+        let alerts = vec![Arc::new(sample_alert(&format!("alert {number}")))];
+        spool.put(Commit { alerts, state: Some(DedupState::Snapshot(vec![0; 100])) });
+        assert!(spool.flush(LIMIT));
+    }
+    assert!(spool.close(LIMIT));
+    let entries =
+        std::fs::read_dir(state.join("spool")).unwrap().map(|entry| entry.unwrap().path());
+    let mut segments: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|it| it == "log")).collect();
+    segments.sort();
+    let first = |path: &Path| -> u64 {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        name.split_once('-').unwrap().0.parse().unwrap()
+    };
+    let (gone, next) = (&segments[1], &segments[2]);
+    let numbers = first(gone)..first(next);
+    std::fs::remove_file(gone).unwrap();
+    let (status, text, _) = netsensor(state, &["verify"]);
+    let expected = format!(
+        "{}:0: segments before it are missing, with {} alerts that were not delivered to every sink, \
+         numbers {} to {}; restore the files, or find out what removed them\n",
+        next.display(),
+        numbers.end - numbers.start,
+        numbers.start,
+        numbers.end - 1
+    );
+    assert_eq!((status, text), (1, expected));
+    // The others are delivered.
+    let left = waiting(state, "siem", false).await;
+    assert_eq!(left.len() as u64, 20 - (numbers.end - numbers.start));
+}
+
+#[tokio::test]
 async fn verify_reports_damage_with_its_offset_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path();

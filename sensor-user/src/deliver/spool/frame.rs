@@ -134,6 +134,16 @@ impl<'b> StoredCommit<'b> {
     }
 }
 
+/// Bytes of a body without state and alerts.
+pub(super) const BODY_MIN: usize = 41;
+
+/// Number of the first alert, and of the alerts, in the body of a frame, which may be damaged.
+pub(super) fn numbers_of_body(body: &[u8]) -> Option<(u64, u64)> {
+    let mut fields = LittleEndian(body);
+    let (_ordinal, sequence, _time) = (fields.u64()?, fields.u64()?, fields.i64()?);
+    Some((sequence, fields.u32()?.into()))
+}
+
 /// Frames of a segment.
 #[derive(Debug)]
 pub(super) struct CommitFormat {

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::cursors;
 use super::dead_letters::{dead_letter_files, dead_letter_sinks, read_dead_letters};
 use super::frame::{HEADER, read_commits};
+use super::gaps::GapFinder;
 use super::segment::{Segment, SegmentFile};
 use super::storage::{Disk, Storage as _};
 use crate::base::escape::escaped;
@@ -73,7 +74,12 @@ impl InspectionReport {
             next_ordinal: 0,
         };
         let files = SegmentFile::list(&disk)?;
+        let mut gaps = GapFinder::new(&disk, &report.cursors)?;
         for file in &files {
+            let end = report.segments.last().map_or(0, |segment| segment.end);
+            if let Some(gap) = gaps.before(file, end) {
+                report.add(&disk, &file.name, 0, gap.text);
+            }
             match report.read_segment(&disk, file, files.last() == Some(file), progress) {
                 // Acknowledged by all sinks, and removed meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

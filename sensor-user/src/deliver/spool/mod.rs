@@ -26,8 +26,9 @@
 //! - After a kill or a crash, every synced alert is there, no frame is there in part, and the states
 //!   are those of the first commits, without a gap. After a kill they match the alerts. After a crash,
 //!   an alert that was not synced may be there without its state; it is then reported again rather
-//!   than missed (at-least-once). A torn end is cut off, other damage is skipped; both are counted
-//!   (`spool_repairs`, and `spool_alerts_lost_corrupt` for alerts), logged, and never stop the start.
+//!   than missed (at-least-once). A torn end is cut off, other damage and missing segments are skipped;
+//!   they are counted (`spool_repairs`, and `spool_alerts_lost_corrupt` for alerts), logged, and never
+//!   stop the start.
 //! - Neither readers nor `put` wait for the disk.
 
 mod active_segment;
@@ -35,6 +36,7 @@ mod cursors;
 mod dead_letters;
 mod degraded;
 mod frame;
+mod gaps;
 mod index;
 mod inspect;
 mod reader;

@@ -1,7 +1,8 @@
 //! Recovery: reads the folder of a spool at start, and repairs what a crash left.
 //!
 //! No content refuses the start. A torn end of the last segment is cut off. Zeros at the end of a
-//! segment are reserved room. Other damage stays in the file and is skipped. A file with an invalid
+//! segment are reserved room. Other damage stays in the file and is skipped, and so are missing segments
+//! (`gaps.rs`). A file with an invalid
 //! header is renamed to `NAME.bad` (the last eight are kept). A frame whose ordinal came before is
 //! the repetition after a failed sync, and is ignored. Of the states, only those without a gap count.
 
@@ -9,14 +10,17 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::cursors;
-use super::frame::{HEADER, StateBytes, StoredCommit, read_commits};
+use super::frame::{BODY_MIN, HEADER, StateBytes, StoredCommit, numbers_of_body, read_commits};
+use super::gaps::{Gap, GapFinder};
 use super::segment::{Segment, SegmentFile};
 use super::storage::Storage;
 use crate::base::counters::Stats;
-use crate::base::framing::{FrameDamage, FrameStep};
+use crate::base::framing::{FrameDamage, FrameError, FrameStep, PREFIX};
 
 /// Renamed files that are kept.
 const BAD_MAX: usize = 8;
+/// Alerts that a damaged frame may have.
+const ALERTS_PLAUSIBLE: u64 = 100_000;
 /// Repairs that are listed one by one.
 const REPAIRS_MAX: usize = 32;
 
@@ -95,9 +99,20 @@ pub(super) fn recover(storage: &dyn Storage) -> io::Result<Recovery> {
     let generation = files.last().map_or(0, |file| file.generation) + 1;
     let next = NextNumbers { sequence: first, ordinal: 1, generation };
     let mut found = Recovery { next, ..Recovery::default() };
+    match cursors::load(storage) {
+        Ok(cursors) => found.cursors = cursors,
+        Err(error) => {
+            let repair = format!("cannot be read: {error}; each sink gets all retained alerts");
+            found.repaired(storage, cursors::FILE, &repair);
+        }
+    }
+    let mut gaps = GapFinder::new(storage, &found.cursors)?;
     let last = files.last().cloned();
     for file in files {
         found.can_append = false;
+        if let Some(gap) = gaps.before(&file, found.end) {
+            found.skip(storage, &file, &gap);
+        }
         if let Err(error) = found.read(storage, &file, Some(&file) == last.as_ref()) {
             found.is_damaged = true;
             found.repaired(
@@ -108,13 +123,6 @@ pub(super) fn recover(storage: &dyn Storage) -> io::Result<Recovery> {
         }
     }
     remove_old_bad(storage)?;
-    match cursors::load(storage) {
-        Ok(cursors) => found.cursors = cursors,
-        Err(error) => {
-            let repair = format!("cannot be read: {error}; each sink gets all retained alerts");
-            found.repaired(storage, cursors::FILE, &repair);
-        }
-    }
     // Cursors may have numbers of alerts that never came to this disk.
     let used = found.cursors.iter().map(|(_, cursor)| *cursor).max().unwrap_or(0);
     found.next.sequence = found.next.sequence.max(found.end).max(used);
@@ -140,6 +148,15 @@ impl Recovery {
         tracing::warn!(path = %path.display(), damage = %repair, "spool is damaged");
         if self.repairs.len() < REPAIRS_MAX {
             self.repairs.push(format!("{}: {repair}", path.display()));
+        }
+    }
+
+    /// Counts the alerts of missing segments before `file` as lost.
+    fn skip(&mut self, storage: &dyn Storage, file: &SegmentFile, gap: &Gap) {
+        self.repaired(storage, &file.name, &gap.text);
+        // The numbers after damage are counted with it.
+        if !(self.is_damaged && self.end > 0) {
+            self.lost += gap.alerts.end.saturating_sub(gap.alerts.start);
         }
     }
 
@@ -221,7 +238,14 @@ impl Recovery {
         is_last: bool,
     ) {
         let bytes = end - start;
+        let mut dropped = String::new();
         let action = if is_last && is_tail {
+            // A frame without its end was not synced: no sink has its alerts, and they are raised again.
+            if !matches!(error, FrameError::Truncated) {
+                let damaged = alerts_of_damaged(storage, &segment.name, start, self.end);
+                self.lost += damaged;
+                dropped = format!("; it had {damaged} alerts");
+            }
             let truncated = storage.open(&segment.name).and_then(|mut file| {
                 file.truncate(start)?;
                 file.sync()
@@ -239,7 +263,18 @@ impl Recovery {
         } else {
             format!("{bytes} bytes are skipped")
         };
-        self.repaired(storage, &segment.name, &format!("offset {start}: {error}; {action}"));
+        let repair = format!("offset {start}: {error}; {action}{dropped}");
+        self.repaired(storage, &segment.name, &repair);
+    }
+}
+
+/// Number of the alerts of a damaged frame at `start`, as far as its beginning is plausible: its first alert
+/// is `next`. At least 1, since most frames have an alert.
+fn alerts_of_damaged(storage: &dyn Storage, name: &str, start: u64, next: u64) -> u64 {
+    let read = storage.read_at(name, start + PREFIX as u64, BODY_MIN).unwrap_or_default();
+    match numbers_of_body(&read) {
+        Some((sequence, alerts)) if sequence == next && alerts <= ALERTS_PLAUSIBLE => alerts,
+        _ => 1,
     }
 }
 

@@ -59,7 +59,10 @@ impl SpoolWriter {
     fn remove_acknowledged(&self) -> bool {
         let oldest = {
             let index = self.shared.index();
-            self.removable(&index).filter(|oldest| oldest.end <= index.needed())
+            // A cursor that is not in the file yet would show the segment as missing after a kill.
+            let is_saved = !index.cursors.iter().any(|it| it.is_dirty && !it.is_removed);
+            let is_passed = |oldest: &Segment| is_saved && oldest.end <= index.needed();
+            self.removable(&index).filter(is_passed)
         };
         oldest.is_some_and(|oldest| self.remove(&oldest))
     }

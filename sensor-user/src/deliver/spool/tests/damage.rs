@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::frame::HEADER;
 use super::super::segment::SegmentFile;
 use super::sim::SimDisk;
-use super::{DrivenSpool, SMALL, change, id, snapshot};
+use super::{DrivenSpool, SMALL, SpoolConfig, change, id, snapshot};
 
 /// Spool with some segments of alerts from 1 on, none acknowledged; and the ids of the alerts.
 fn filled(count: u64) -> (SimDisk, Vec<u64>) {
@@ -180,6 +180,67 @@ fn a_file_with_an_invalid_header_is_renamed_and_the_last_eight_are_kept() {
     let bad = disk.names().iter().filter(|name| name.contains(".bad")).count();
     assert_eq!(bad, 8);
     assert!(driven.status().error.is_none());
+}
+
+#[test]
+fn missing_segments_are_found_and_their_alerts_counted() {
+    let (disk, all) = filled(40);
+    let names = segments(&disk);
+    assert!(names.len() > 5, "{names:?}");
+    let first = |at: usize| SegmentFile::new(names[at].clone(), 0).unwrap().first;
+    // In the middle, two in a row, and the oldest.
+    for (removed, numbers) in [
+        (vec![2], first(2)..first(3)),
+        (vec![2, 3], first(2)..first(4)),
+        (vec![0], 1..first(1)),
+        (vec![0, 1], 1..first(2)),
+    ] {
+        let (disk, _) = filled(40);
+        let (mut driven, _) = DrivenSpool::open(&disk, &SMALL);
+        driven.acknowledge("a", 1);
+        driven.acknowledge("b", 1);
+        drop(driven);
+        for at in removed.clone() {
+            disk.take(&names[at]);
+        }
+        let (driven, recovered) = DrivenSpool::open(&disk, &SMALL);
+        let count = numbers.end - numbers.start;
+        assert_eq!(driven.stats.spool_alerts_lost_corrupt.value(), count, "{removed:?}");
+        assert_eq!(driven.stats.spool_repairs.value(), 1);
+        let expected = format!(
+            "segments before it are missing, with {count} alerts that were not delivered to every sink, \
+             numbers {} to {};",
+            numbers.start,
+            numbers.end - 1
+        );
+        assert!(recovered.repairs[0].contains(&expected), "{:?}", recovered.repairs);
+        let left: Vec<u64> = all.iter().copied().filter(|id| !numbers.contains(id)).collect();
+        assert_eq!(driven.pending_ids("a"), left);
+    }
+}
+
+#[test]
+fn a_damaged_last_frame_counts_its_alerts() {
+    let disk = SimDisk::new();
+    let config = SpoolConfig { segment_bytes: 1 << 20, ..SMALL };
+    let (mut driven, _) = DrivenSpool::open(&disk, &config);
+    driven.put([1], snapshot(0));
+    driven.put([2, 3, 4], None);
+    driven.writer.end_active();
+    drop(driven);
+    let name = &segments(&disk)[0];
+    let whole = disk.bytes(name);
+    let ends = ends(&whole);
+    for (at, count) in [(ends[1] + 60, 3), (ends[2] - 5, 3), (ends[1] + 17, 1)] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        disk.put(name, &bytes);
+        let (driven, recovered) = DrivenSpool::open(&disk, &config);
+        assert_eq!(driven.pending_ids("a"), [1]);
+        assert_eq!(driven.stats.spool_alerts_lost_corrupt.value(), count, "byte {at}");
+        let expected = format!("bytes are cut off; it had {count} alerts");
+        assert!(recovered.repairs[0].ends_with(&expected), "{:?}", recovered.repairs);
+    }
 }
 
 #[test]

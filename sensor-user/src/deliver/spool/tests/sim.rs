@@ -195,6 +195,13 @@ impl SimDisk {
         state.inodes[state.names[name]].current.clone()
     }
 
+    /// Removes a file, as somebody else would.
+    pub(super) fn take(&self, name: &str) {
+        let mut state = self.state();
+        state.names.remove(name);
+        state.synced_names.remove(name);
+    }
+
     /// Adds a synced file.
     pub(super) fn put(&self, name: &str, bytes: &[u8]) {
         let mut state = self.state();
