@@ -12,6 +12,8 @@ use crate::wire::{CLIENT, Connection, Ends, SERVER};
 #[derive(Debug, Clone)]
 pub(crate) struct End {
     pub(crate) is_outbound: bool,
+    /// Inode of its network namespace.
+    pub(crate) netns: u64,
     /// The connection as this end counted it.
     pub(crate) connection: Connection,
     pub(crate) pid: u64,
@@ -76,6 +78,7 @@ fn opened(line: &Value) -> End {
     };
     let mut end = End {
         is_outbound: text(line, "Direction") == "outbound",
+        netns: count(line, "NetworkNamespace"),
         connection: Connection {
             is_udp: text(line, "Protocol") == "udp",
             client: address("Source"),
@@ -94,6 +97,17 @@ fn opened(line: &Value) -> End {
 }
 
 impl End {
+    /// Address of the other end.
+    pub(crate) fn remote(&self) -> String {
+        let connection = &self.connection;
+        let remote = if self.is_outbound { connection.server } else { connection.client };
+        remote.ip().to_string()
+    }
+
+    pub(crate) fn direction(&self) -> &'static str {
+        if self.is_outbound { "outbound" } else { "inbound" }
+    }
+
     fn set_owner(&mut self, line: &Value) {
         self.pid = line["ProcessId"].as_u64().unwrap_or(0);
         text(line, "ProcessPath").clone_into(&mut self.path);
@@ -101,10 +115,10 @@ impl End {
     }
 }
 
-fn text<'a>(line: &'a Value, column: &str) -> &'a str {
+pub(crate) fn text<'a>(line: &'a Value, column: &str) -> &'a str {
     line[column].as_str().unwrap_or_else(|| panic!("{column} of {line}"))
 }
 
-fn count(line: &Value, column: &str) -> u64 {
+pub(crate) fn count(line: &Value, column: &str) -> u64 {
     line[column].as_u64().unwrap_or_else(|| panic!("{column} of {line}"))
 }

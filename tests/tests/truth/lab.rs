@@ -15,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::ends::{self, End};
+use crate::tables;
 use crate::wire::{self, Ends};
 
 /// Addresses of a lab, all on its loopback interface.
@@ -23,7 +24,7 @@ pub(crate) const CLIENT: &str = "198.51.100.9";
 const SERVER_V6: &str = "2001:db8:51::7";
 
 /// Port of the datagram that marks the end of a capture.
-const MARKER_PORT: u16 = 9;
+pub(crate) const MARKER_PORT: u16 = 9;
 /// Bytes of each packet that are captured: all headers.
 const CAPTURED_BYTES: &str = "128";
 /// Capture buffer in KiB. A capture that loses a packet fails the test.
@@ -151,7 +152,8 @@ impl Lab {
     }
 
     /// Stops the capture and the recording once all connections have ended. Asserts that the records of
-    /// both ends equal the packets: connections, directions, bytes each way.
+    /// both ends equal the packets (connections, directions, bytes each way), and that rows and alerts equal
+    /// the records.
     pub(crate) fn finish(self) -> Observed {
         let netns = self.netns.inode();
         self.finish_with(|lines| ends::ends(lines, netns))
@@ -176,6 +178,7 @@ impl Lab {
         let ends = ends_of(&lines);
         let differences = ends::differences(&wire, &ends);
         assert!(differences.is_empty(), "{differences}");
+        tables::assert_equal(self.folder.path(), &lines, &ends);
         Observed { ends }
     }
 
@@ -293,6 +296,8 @@ fn spawn(netns: &Netns, folder: &Path, name: &str, words: &[&str]) -> Daemon {
 /// Starts `netsensor record` with the object under test.
 fn record(folder: &Path) -> Recording {
     let mut config = String::from("[agent]\ncomputer = \"host.example.net\"\n[capture]\n");
+    // Each connection that is open meanwhile is counted by several scans, and at its end.
+    config.push_str("scan_interval = \"1s\"\n");
     if let Some(object) = std::env::var_os("NETSENSOR_TEST_OBJECT") {
         writeln!(config, "object = {:?}", object.to_str().unwrap()).unwrap();
     }

@@ -17,6 +17,9 @@ mod wire;
 /// Ends of connections as the agent records them.
 mod ends;
 
+/// Rows and alerts of a recording.
+mod tables;
+
 mod activation;
 mod chrony;
 mod dns;
