@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::wire::{CLIENT, Connection, Ends, SERVER};
+use crate::wire::{CLIENT, Connection, Exchange, SERVER};
 
 /// One end of a connection, from all its events.
 #[derive(Debug, Clone)]
@@ -48,20 +48,19 @@ pub(crate) fn ends(lines: &[Value], netns: u64) -> Vec<End> {
 }
 
 /// Describes each difference between the ends that were recorded and the wire; empty if there is none.
-pub(crate) fn differences(wire: &[Ends], ends: &[End]) -> String {
+pub(crate) fn differences(wire: &[Exchange], ends: &[End]) -> String {
     let mut text = String::new();
     for (side, index) in [("outbound", CLIENT), ("inbound", SERVER)] {
         let is_of_side = |end: &&End| end.is_outbound == (index == CLIENT) && end.has_ended;
         let mut recorded: Vec<Connection> =
             ends.iter().filter(is_of_side).map(|end| end.connection).collect();
         // A refused connection has no inbound end.
-        let mut missing: Vec<Connection> = wire
+        let mut missing: Vec<&Exchange> = wire
             .iter()
-            .map(|both| both[index])
-            .filter(|end| index == CLIENT || end.is_established)
+            .filter(|exchange| index == CLIENT || exchange.ends[index].is_established)
             .collect();
-        missing.retain(|on_wire| {
-            let found = recorded.iter().position(|connection| connection == on_wire);
+        missing.retain(|exchange| {
+            let found = recorded.iter().position(|end| exchange.is_counted_by(index, end));
             found.map(|index| recorded.swap_remove(index)).is_none()
         });
         if !missing.is_empty() || !recorded.is_empty() {

@@ -1,5 +1,6 @@
 //! iperf3 over TCP and UDP, in both directions.
 
+use sensor_tests::wait_until;
 use serde_json::Value;
 
 use crate::ends::End;
@@ -18,6 +19,7 @@ fn measure(words: &[&str]) -> Option<(Observed, Value, Value)> {
     let server = lab.listening("iperf3", &server, &format!("{SERVER}:{PORT}"));
     let client = lab.run("iperf3", &[&["--client", SERVER, "--json"], words].concat());
     let server_pid = server.pid();
+    wait_until("the server ends after one test", || server.has_exited());
     let server_report = serde_json::from_str(&server.stop()).unwrap();
     let observed = lab.finish();
     for (ends, pid) in [(observed.outbound(PORT), client.pid), (observed.inbound(PORT), server_pid)]

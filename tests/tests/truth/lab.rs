@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::ends::{self, End};
 use crate::tables;
-use crate::wire::{self, Ends};
+use crate::wire::{self, Exchange};
 
 /// Addresses of a lab, all on its loopback interface.
 pub(crate) const SERVER: &str = "203.0.113.7";
@@ -183,17 +183,17 @@ impl Lab {
     }
 
     /// Sends the marker, and reads the packets before it.
-    fn finish_capture(&self) -> Vec<Ends> {
+    fn finish_capture(&self) -> Vec<Exchange> {
         self.netns.inside(|| {
             let [from, to] = self.marker;
             let socket = UdpSocket::bind((from, 0)).unwrap();
             socket.send_to(b"end", (to, MARKER_PORT)).unwrap();
         });
-        let is_marker = |ends: &Ends| ends[wire::CLIENT].server.port() == MARKER_PORT;
+        let is_marker = |exchange: &Exchange| exchange.ends[0].server.port() == MARKER_PORT;
         let path = self.path("capture.pcap");
         wait_until("the capture has the marker", || wire::connections(&path).iter().any(is_marker));
         let mut wire = wire::connections(&path);
-        wire.retain(|ends| !is_marker(ends));
+        wire.retain(|exchange| !is_marker(exchange));
         wire
     }
 }

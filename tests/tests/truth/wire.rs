@@ -39,11 +39,28 @@ pub(crate) struct Connection {
     pub(crate) received: u64,
 }
 
-/// Both ends of each connection: the client's and the server's.
-pub(crate) type Ends = [Connection; 2];
+/// Connection as its packets show it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exchange {
+    /// The client's and the server's end.
+    pub(crate) ends: [Connection; 2],
+    /// True for an end that sent a RST.
+    has_reset: [bool; 2],
+}
+
+impl Exchange {
+    /// True if `end` counts this connection from one side. Data that a RST follows at once is received, but
+    /// not acknowledged any more.
+    pub(crate) fn is_counted_by(&self, side: usize, end: &Connection) -> bool {
+        let (own, peer) = (self.ends[side], self.ends[1 - side]);
+        let most = if self.has_reset[1 - side] { peer.sent } else { own.received };
+        let received = own.received..=most.max(own.received);
+        received.contains(&end.received) && Connection { received: end.received, ..own } == *end
+    }
+}
 
 /// Reads all complete packets of a file that may still grow.
-pub(crate) fn connections(capture: &Path) -> Vec<Ends> {
+pub(crate) fn connections(capture: &Path) -> Vec<Exchange> {
     let bytes = std::fs::read(capture).unwrap();
     if bytes.len() < FILE_HEADER {
         return Vec::new();
@@ -57,7 +74,7 @@ pub(crate) fn connections(capture: &Path) -> Vec<Ends> {
         wire.add(frame);
         rest = &rest[PACKET_HEADER + length..];
     }
-    wire.connections.into_iter().map(|(ends, _)| ends).collect()
+    wire.connections.into_iter().map(|(exchange, _)| exchange).collect()
 }
 
 /// Initial sequence numbers of the client and the server.
@@ -65,7 +82,7 @@ type Initial = [Option<u32>; 2];
 
 #[derive(Debug, Default)]
 struct Wire {
-    connections: Vec<(Ends, Initial)>,
+    connections: Vec<(Exchange, Initial)>,
     /// Index of the latest connection between two ends; UDP or not, client, server.
     latest: HashMap<(bool, SocketAddr, SocketAddr), usize>,
 }
@@ -102,7 +119,8 @@ impl Wire {
         let (sent, received) = (0, 0);
         let end = Connection { is_udp, client, server, is_established: is_udp, sent, received };
         self.latest.insert((is_udp, client, server), self.connections.len());
-        self.connections.push(([end; 2], initial));
+        let exchange = Exchange { ends: [end; 2], has_reset: [false; 2] };
+        self.connections.push((exchange, initial));
         (self.connections.len() - 1, CLIENT)
     }
 
@@ -110,7 +128,7 @@ impl Wire {
         let payload = u64::from(be_16(packet.header, 4)) - 8;
         let found = self.find(true, packet);
         let (index, sender) = found.unwrap_or_else(|| self.open(true, packet, [None; 2]));
-        let ends = &mut self.connections[index].0;
+        let ends = &mut self.connections[index].0.ends;
         ends[sender].sent += payload;
         ends[1 - sender].received += payload;
     }
@@ -128,7 +146,8 @@ impl Wire {
                 .or_else(|| Some(self.open(false, packet, [Some(sequence), None])));
         }
         let Some((index, sender)) = found else { return };
-        let (ends, initial) = &mut self.connections[index];
+        let (Exchange { ends, has_reset }, initial) = &mut self.connections[index];
+        has_reset[sender] |= flags & RST != 0;
         if has_syn && has_ack {
             initial[SERVER] = Some(sequence);
         }
