@@ -76,7 +76,7 @@ impl fmt::Display for Confined {
     }
 }
 
-/// Drops all privileges that the agent no longer needs. `is_readable` tries to read a map of the probes.
+/// Drops privileges (`drop_privileges`): capabilities, system calls and paths that the agent no longer needs. `is_readable` tries to read a map of the probes.
 /// Must be called while the process has one thread, after the probes are attached.
 pub fn confine_agent(
     config: &Config,

@@ -1,5 +1,5 @@
-//! The pipeline thread: its main loop drains the ring buffer and calls every stage. No async runtime runs
-//! on this thread.
+//! The pipeline thread: its main loop (event loop) drains the ring buffer and calls every stage. No async
+//! runtime runs on this thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

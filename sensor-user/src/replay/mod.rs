@@ -1,4 +1,5 @@
-//! Replay: the detection of the live agent over recorded input.
+//! Replay of recorded input: `live.rs` runs it through the detection of the live agent, `at.rs` computes the
+//! result of the original rule.
 
 pub mod at;
 pub mod live;

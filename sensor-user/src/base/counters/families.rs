@@ -2,7 +2,8 @@
 
 use super::Family;
 
-/// All known losses; the same counts are the loss ledger (`telemetry::loss_ledger`).
+/// `netsensor_losses_total`: lost events and data of each kind. The same counts are the loss ledger
+/// (`telemetry::loss_ledger`).
 pub const LOSSES: Family = Family {
     name: "losses",
     labels: &["kind", "reason"],

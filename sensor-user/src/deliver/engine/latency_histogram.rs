@@ -1,4 +1,4 @@
-//! `LatencyHistogram`: latency of alerts, from a connection to the delivery of its alert.
+//! `LatencyHistogram`: alert latency, from a connection to the acknowledgement of its alert by a sink.
 //! `sink_task/outcome.rs` records it; percentiles are computed from it (`histogram_quantile`).
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Spool: stores alerts on disk before sinks get them, until every sink has acknowledged them.
+//! Spool, a disk buffer: stores alerts on disk before sinks get them, until every sink has acknowledged them.
 //!
 //! It is a write-ahead log: a folder of segments that are only appended to, with a checksum for each
 //! frame (format: `frame.rs`). A thread writes all

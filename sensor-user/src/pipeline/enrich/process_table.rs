@@ -1,4 +1,4 @@
-//! `ProcessTable`: facts about each process, by process id and start time.
+//! `ProcessTable`: facts about each process (path, command line, parent), by process id and start time.
 //!
 //! At most `max` processes are kept; the least recently used is evicted first (counted). An exited
 //! process is kept for [`LINGER_NS`], since its sockets are closed after its exit record.

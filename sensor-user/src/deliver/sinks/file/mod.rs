@@ -10,9 +10,12 @@ mod log_file;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use twox_hash::XxHash3_64;
 
 use self::log_file::{Append, LogFile, append};
 use super::Sink;
@@ -24,43 +27,100 @@ use crate::deliver::error::write_error;
 
 pub use config::FileConfig;
 
+/// Maximum time of one write. A file system that does not answer, or a pipe that nobody reads, would
+/// otherwise hold the sink forever without a word.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Appends to one file.
 #[derive(Debug)]
 pub(super) struct FileSink {
     config: Arc<FileConfig>,
     stats: Arc<Stats>,
     clock: Arc<dyn Clock>,
-    /// Open since the last batch.
-    file: Mutex<Option<LogFile>>,
+    timeout: Duration,
+    state: Mutex<FileState>,
 }
+
+/// State of the file between two batches.
+#[derive(Debug, Default)]
+struct FileState {
+    /// Open since the last batch.
+    open: Option<LogFile>,
+    /// A write that did not end in time, and the hash of its lines.
+    late: Option<(Write, u64)>,
+}
+
+/// A write on a thread that may block.
+type Write = JoinHandle<(Option<LogFile>, io::Result<()>)>;
 
 impl FileSink {
     pub(super) fn new(config: &FileConfig, stats: &Arc<Stats>, clock: &Arc<dyn Clock>) -> Self {
         let (stats, clock) = (Arc::clone(stats), Arc::clone(clock));
-        Self { config: Arc::new(config.clone()), stats, clock, file: Mutex::default() }
+        Self {
+            config: Arc::new(config.clone()),
+            stats,
+            clock,
+            timeout: WRITE_TIMEOUT,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Waits for a write. Leaves it in `state` if it takes too long.
+    async fn finish(
+        &self,
+        state: &mut FileState,
+        mut write: Write,
+        hash: u64,
+    ) -> Result<(), DeliverError> {
+        let failed = |error| write_error(&self.config.path, error);
+        match tokio::time::timeout(self.timeout, &mut write).await {
+            Ok(ended) => {
+                let (file, result) =
+                    ended.unwrap_or_else(|lost| (None, Err(io::Error::other(lost))));
+                state.open = file;
+                result.map_err(failed)
+            }
+            Err(_elapsed) => {
+                state.late = Some((write, hash));
+                Err(DeliverError::Unavailable {
+                    receiver: format!("write {}", self.config.path.display()),
+                    reason: format!(
+                        "not done within {} s; does its file system answer, or is the pipe read?",
+                        self.timeout.as_secs()
+                    ),
+                })
+            }
+        }
     }
 }
 
 #[async_trait]
 impl Sink for FileSink {
-    /// Appends the batch, on a thread that may block.
+    /// Appends the batch, on a thread that may block. While an earlier write has not ended, no other one
+    /// begins: at most one thread waits for the file.
     async fn send(&self, batch: &Batch) -> Result<SendOutcome, DeliverError> {
-        let mut file = self.file.lock().await;
+        let mut state = self.state.lock().await;
         let (sync, now) = (batch.kind == ItemKind::Alerts, self.clock.now());
         let lines = Append { text: batch.lines(), sync, now };
+        let hash = XxHash3_64::oneshot(lines.text.as_bytes());
+        if let Some((write, written)) = state.late.take() {
+            self.finish(&mut state, write, written).await?;
+            // The same batch again, which is written by now.
+            if written == hash {
+                return Ok(SendOutcome::default());
+            }
+        }
+        let open = state.open.take();
         let (config, stats) = (Arc::clone(&self.config), Arc::clone(&self.stats));
-        let open = file.take();
-        let task = tokio::task::spawn_blocking(move || append(&config, &stats, open, &lines));
-        let result;
-        (*file, result) = task.await.unwrap_or_else(|lost| (None, Err(io::Error::other(lost))));
-        result.map_err(|error| write_error(&self.config.path, error))?;
+        let write = tokio::task::spawn_blocking(move || append(&config, &stats, open, &lines));
+        self.finish(&mut state, write, hash).await?;
         Ok(SendOutcome::default())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::io::Read as _;
 
     use jiff::Timestamp;
 
@@ -151,6 +211,38 @@ mod tests {
         sink.send(&batch(2)).await.unwrap();
         assert_eq!(read(&config, 1), "line 0000\nline 0001\n");
         assert_eq!((read(&config, 0), stats.files_rotated.value()), ("line 0002\n".into(), 1));
+    }
+
+    #[tokio::test]
+    async fn a_write_that_does_not_end_is_an_error_and_continues_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (mut sink, _) = sink(&FileConfig::new(path.clone()));
+        sink.timeout = Duration::from_millis(200);
+        // More than the pipe takes, and nobody reads it.
+        let large = |letter: &str| {
+            let item = batch(0).items.remove(0).item;
+            Batch::new(ItemKind::Alerts, vec![BatchItem::new(item, 0, letter.repeat(1 << 17))])
+        };
+        let mut errors = Vec::new();
+        for _ in 0..2 {
+            errors.extend(sink.send(&large("a")).await.err().map(|error| error.to_string()));
+        }
+        let mut pipe = std::fs::File::open(&path).unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut text = vec![0; (1 << 17) + 1 + 10];
+            pipe.read_exact(&mut text).unwrap();
+            String::from_utf8(text).unwrap()
+        });
+        sink.timeout = Duration::from_secs(30);
+        // The write that waited is this batch: it is there once.
+        sink.send(&large("a")).await.unwrap();
+        sink.send(&batch(1)).await.unwrap();
+        // Only now: a failed assertion waits for the writing thread.
+        assert_eq!(reader.join().unwrap(), "a".repeat(1 << 17) + "\nline 0001\n");
+        assert_eq!(errors.len(), 2);
+        assert!(errors.iter().all(|it| it.contains("not done within 0 s; does")), "{errors:?}");
     }
 
     #[tokio::test]
