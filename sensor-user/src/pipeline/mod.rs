@@ -191,7 +191,7 @@ impl Detection {
         self.send_alerts(output);
         if now.duration_since(self.state_saved).abs() >= SAVE_INTERVAL || output.wants_snapshot() {
             self.state_saved = now;
-            self.save(Vec::new(), output);
+            self.send_commit(Vec::new(), output);
         }
         self.begin(output);
         self.send_rows(rows, output);
@@ -252,7 +252,7 @@ impl Detection {
         let find = |remote: &RowRemote| self.matcher.row_indicator(remote);
         let rows = self.rows.as_mut().map(|rows| rows.close_all(&find)).unwrap_or_default();
         if self.dedup.is_persistent() {
-            self.save(Vec::new(), output);
+            self.send_commit(Vec::new(), output);
         } else {
             self.dedup.close_all(&mut self.alerts);
             self.send_alerts(output);
@@ -269,11 +269,11 @@ impl Detection {
         for alert in &mut alerts {
             self.facts.complete_alert(alert);
         }
-        self.save(alerts, output);
+        self.send_commit(alerts, output);
     }
 
     /// Sends alerts to the output, with the state of dedup or its changes.
-    fn save(&mut self, alerts: Vec<Alert>, output: &mut dyn PipelineOutput) {
+    fn send_commit(&mut self, alerts: Vec<Alert>, output: &mut dyn PipelineOutput) {
         let dedup = &mut self.dedup;
         let state = if dedup.is_persistent() && output.wants_snapshot() {
             Some(dedup.take_snapshot())

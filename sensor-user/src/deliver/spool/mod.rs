@@ -32,6 +32,7 @@
 //! - Neither readers nor `put` wait for the disk.
 
 mod active_segment;
+mod append;
 mod cursors;
 mod dead_letters;
 mod degraded;

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::active_segment::ActiveSegment;
 use super::cursors::{self, CursorFile};
 use super::frame::{CommitHeader, PendingCommit};
 use super::index::Index;
 use super::recover::{NextNumbers, Recovery, recover};
-use super::segment::ActiveSegment;
 use super::shared::{QueuedCommit, SpoolShared, TakenCommits};
 use super::storage::Storage;
 use super::{Commit, RecoveredState, SpoolConfig};
