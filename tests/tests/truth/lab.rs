@@ -21,7 +21,7 @@ use crate::wire::{self, Exchange};
 /// Addresses of a lab, all on its loopback interface.
 pub(crate) const SERVER: &str = "203.0.113.7";
 pub(crate) const CLIENT: &str = "198.51.100.9";
-const SERVER_V6: &str = "2001:db8:51::7";
+pub(crate) const SERVER_V6: &str = "2001:db8:51::7";
 
 /// Port of the datagram that marks the end of a capture.
 pub(crate) const MARKER_PORT: u16 = 9;
