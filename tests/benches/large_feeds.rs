@@ -113,6 +113,7 @@ fn read(kind: FeedKind, document: &Path, folder: &Path, name: &str) -> PathBuf {
         own: Vec::new(),
         ttl: SignedDuration::from_hours(720),
         confirmed: None,
+        memory: 1 << 30,
         origin: String::new(),
         cursor: Cursor::Start,
     };

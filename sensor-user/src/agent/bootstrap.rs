@@ -12,6 +12,7 @@ use super::sd_notify::Notifier;
 use super::sensor::Sensor;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::counters::Stats;
+use crate::base::memory_limit::memory_limit;
 use crate::config::{Config, ConfigSource};
 use crate::intel::FeedFolder;
 use crate::privsep::Workers;
@@ -46,6 +47,7 @@ impl Bootstrap {
     ) -> anyhow::Result<Self> {
         // Files that the agent creates are readable by its user only.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
+        memory_limit();
         let agent_id = agent_id::agent_id(&config.agent.state_dir)?.to_string();
         // Bound before any program is loaded: one agent per state directory.
         let control = ControlServer::bind(&config.agent.control_socket())?;

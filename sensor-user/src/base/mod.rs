@@ -14,6 +14,7 @@ pub(crate) mod io;
 pub mod json_text;
 pub mod lines;
 pub mod log_throttle;
+pub mod memory_limit;
 pub mod proc_stat;
 pub mod proc_threads;
 pub mod progress;

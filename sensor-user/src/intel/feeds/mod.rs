@@ -28,6 +28,8 @@ use super::set::IndicatorSet;
 use super::set::store::SetFile;
 use crate::base::clock::Clock;
 use crate::base::counters::Stats;
+use crate::base::memory_limit::memory_limit;
+use crate::privsep::sandbox::feed_parser_memory;
 use feed::Feed;
 use status::{PullError, PullFailure};
 
@@ -41,6 +43,8 @@ pub struct Intel {
     folder: FeedFolder,
     parser: ParserMode,
     set: Arc<ArcSwap<IndicatorSet>>,
+    /// Held while a feed is parsed: one parser at a time, so that memory has room for one.
+    parsing: Mutex<()>,
     /// Held while a set is built, so that an older one never replaces a newer one.
     building: Mutex<()>,
     fetcher: Fetcher,
@@ -65,6 +69,7 @@ impl Intel {
             folder,
             parser,
             set: Arc::default(),
+            parsing: Mutex::default(),
             building: Mutex::default(),
             fetcher: Fetcher::new(Arc::clone(&clock)),
             clock,
@@ -182,6 +187,7 @@ impl Intel {
             own: if feed.config.allow_private { Vec::new() } else { own_addresses::addresses() },
             ttl: validity.ttl.ttl,
             confirmed: validity.ttl.confirmed,
+            memory: feed_parser_memory(memory_limit()),
             origin: feed.origin.clone(),
             cursor,
         }
@@ -201,7 +207,10 @@ impl Intel {
 
     fn build_set(&self, feed: &Feed, job: &ParseJob) -> Result<SetFile, PullError> {
         self.folder.remove_new(&feed.name)?;
-        let merged = parser::run_job(&self.parser, job)?;
+        let merged = {
+            let _one_at_a_time = self.parsing.lock().unwrap_or_else(PoisonError::into_inner);
+            parser::run_job(&self.parser, job)?
+        };
         // The built-in feed is trusted: it changes only with the agent.
         let is_embedded = matches!(feed.config.source, FeedSource::Embedded(_));
         if feed.config.quarantine

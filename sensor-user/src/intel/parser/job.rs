@@ -49,6 +49,8 @@ pub struct ParseJob {
     pub ttl: SignedDuration,
     /// Time of the last confirmation of the whole previous set, for snapshot feeds.
     pub confirmed: Option<Timestamp>,
+    /// Address space of the parser, bytes.
+    pub memory: u64,
     /// Origin for [`SetMeta`].
     pub origin: String,
     /// Cursor for [`SetMeta`].

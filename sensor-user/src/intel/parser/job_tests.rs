@@ -51,6 +51,7 @@ impl Runs {
             own: Vec::new(),
             ttl: SignedDuration::from_hours(1),
             confirmed: None,
+            memory: 1 << 30,
             origin: String::new(),
             cursor,
         };

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::privsep::sandbox::{FEED_PARSER_MEMORY_MAX, confine_feed_parser};
+use crate::privsep::sandbox::{confine_feed_parser, prefer_for_oom_kill};
 use crate::privsep::{Channel, ChildProcess, FEED_PARSER_COMMAND, Message, Spawner};
 use merge::MergeSummary;
 
@@ -76,11 +76,17 @@ pub(super) enum ParserError {
     Start(#[from] io::Error),
     /// The child exited without a report.
     #[error(
-        "the parser exited early ({}); is the feed too large for its {limit} MiB of memory?",
-        .0.map_or_else(|| "without a status".to_owned(), |status| status.to_string()),
-        limit = FEED_PARSER_MEMORY_MAX >> 20
+        "the parser exited early ({}); is the feed too large for its {} MiB of memory, half of what this \
+         host gives the agent (MemoryMax= of the unit)?",
+        .status.map_or_else(|| "without a status".to_owned(), |status| status.to_string()),
+        .memory >> 20
     )]
-    Ended(Option<ExitStatus>),
+    Ended {
+        /// Exit status of the child, if known.
+        status: Option<ExitStatus>,
+        /// Its address space, bytes.
+        memory: u64,
+    },
 }
 
 /// Runs `job`. Its duration is bounded by the child's resource limits only.
@@ -105,7 +111,9 @@ pub(super) fn run_job(mode: &ParserMode, job: &ParseJob) -> Result<MergeSummary,
     }
     let report = match channel.receive_bytes(None)? {
         Some(Message::Bytes(report)) => serde_json::from_slice(&report).ok(),
-        Some(Message::Exited(status)) => return Err(ParserError::Ended(Some(status))),
+        Some(Message::Exited(status)) => {
+            return Err(ParserError::Ended { status: Some(status), memory: job.memory });
+        }
         Some(Message::Closed) | None => None,
     };
     // A report counts only if the child also exited successfully.
@@ -118,7 +126,7 @@ pub(super) fn run_job(mode: &ParserMode, job: &ParseJob) -> Result<MergeSummary,
     };
     match report {
         Some(report) if status.is_some_and(|status| status.success()) => outcome(report),
-        _ => Err(ParserError::Ended(status)),
+        _ => Err(ParserError::Ended { status, memory: job.memory }),
     }
 }
 
@@ -153,8 +161,10 @@ pub fn run_feed_parser() -> io::Result<()> {
     };
     let job: ParseJob = serde_json::from_slice(&text)?;
     drop(text);
+    // Without it the parser is as likely to be ended as the agent, which is no reason not to parse.
+    let _unchanged = prefer_for_oom_kill();
     let done = job.open().and_then(|opened| {
-        confine_feed_parser()?;
+        confine_feed_parser(job.memory)?;
         job.perform(opened)
     });
     let report = done.map_or_else(ParserReport::from, ParserReport::Merged);

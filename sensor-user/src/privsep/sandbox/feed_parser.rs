@@ -7,21 +7,36 @@ use nix::sys::resource::{Resource, setrlimit};
 
 use super::{capabilities, syscalls};
 
-/// Address space of the parser, bytes. The largest set that was measured, a million STIX
+/// Maximum address space of the parser, bytes. The largest set that was measured, a million STIX
 /// indicators, takes less than 400 MiB.
-pub const FEED_PARSER_MEMORY_MAX: u64 = 1 << 30;
+const MEMORY_MAX: u64 = 1 << 30;
+/// Least address space of the parser, bytes: it needs some for itself.
+const MEMORY_MIN: u64 = 64 << 20;
+/// `oom_score_adj` of the parser: the kernel ends it before the agent (`proc_pid_oom_score_adj(5)`).
+const OOM_SCORE_ADJ: &str = "1000";
 /// Processor time of the parser, seconds.
 const SECONDS_MAX: u64 = 300;
 /// Maximum size of the file that it writes, bytes.
 const FILE_MAX: u64 = 8 << 30;
 
+/// Address space of the parser, of which one runs at a time: half of `memory_limit`, so that the agent keeps
+/// the other half.
+pub fn feed_parser_memory(memory_limit: u64) -> u64 {
+    (memory_limit / 2).clamp(MEMORY_MIN, MEMORY_MAX)
+}
+
+/// Makes this process the first that the kernel ends if memory is short.
+pub fn prefer_for_oom_kill() -> io::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ)
+}
+
 /// Drops all capabilities for good, and forbids new files, sockets, processes and programs; bounds
-/// memory, time and output. Open files stay open.
+/// memory (address space in bytes), time and output. Open files stay open.
 ///
 /// An error means that the process is not confined; it must exit.
-pub fn confine_feed_parser() -> io::Result<()> {
+pub fn confine_feed_parser(memory: u64) -> io::Result<()> {
     for (resource, max) in [
-        (Resource::RLIMIT_AS, FEED_PARSER_MEMORY_MAX),
+        (Resource::RLIMIT_AS, memory),
         (Resource::RLIMIT_CPU, SECONDS_MAX),
         (Resource::RLIMIT_FSIZE, FILE_MAX),
         (Resource::RLIMIT_CORE, 0),
@@ -71,7 +86,7 @@ mod tests {
         let mut open = tempfile::tempfile_in(folder).unwrap();
         let path = folder.join("new");
         let parent = getppid();
-        confine_feed_parser().unwrap();
+        confine_feed_parser(MEMORY_MAX).unwrap();
 
         open.write_all(b"still open").unwrap();
         open.rewind().unwrap();
@@ -96,7 +111,7 @@ mod tests {
         refused("signal", kill(parent, None).map_err(Into::into));
         let infinity = libc::RLIM_INFINITY;
         refused("raise", setrlimit(Resource::RLIMIT_AS, infinity, infinity).map_err(Into::into));
-        let limit = usize::try_from(FEED_PARSER_MEMORY_MAX).unwrap();
+        let limit = usize::try_from(MEMORY_MAX).unwrap();
         assert!(Vec::<u8>::new().try_reserve_exact(limit).is_err(), "memory beyond the limit");
         println!("all refused");
     }

@@ -16,5 +16,5 @@ pub mod seccomp;
 pub mod syscalls;
 pub mod worker;
 
-pub use feed_parser::{FEED_PARSER_MEMORY_MAX, confine_feed_parser};
+pub use feed_parser::{confine_feed_parser, feed_parser_memory, prefer_for_oom_kill};
 pub use worker::confine_worker;
