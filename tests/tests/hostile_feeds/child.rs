@@ -143,7 +143,7 @@ async fn a_reader_that_needs_too_much_memory_ends_with_an_error() {
     });
     let report = feed.pull_body(rows.collect::<String>()).await;
     feed.assert_refused(&report, "the parser exited early (signal: 6 (SIGABRT))");
-    let hint = "is the feed too large for its 1024 MiB of memory?";
+    let hint = "is the feed too large for its 1024 MiB of memory, half of what this host gives";
     assert!(report.reason.contains(hint), "{}", report.reason);
     feed.pull_good().await;
 }

@@ -1,3 +1,5 @@
+//! Feeds that are too large for the memory of the agent.
+
 use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::process::Command;

@@ -1,3 +1,5 @@
+//! Control group with a limit of memory.
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
