@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use crate::base::escape::escaped;
+use crate::base::regular_file;
 
 /// Reason why the state directory is unusable.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +83,7 @@ fn parse(path: &Path, text: &str) -> Result<Uuid, StateError> {
 /// The file's text, lossy, at most 4 KiB; `None` if there is no such file.
 fn read(path: &Path) -> io::Result<Option<String>> {
     let mut bytes = Vec::new();
-    match std::fs::File::open(path) {
+    match regular_file::open(path) {
         Ok(file) => file.take(4096).read_to_end(&mut bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

@@ -19,6 +19,7 @@ pub mod proc_stat;
 pub mod proc_threads;
 pub mod progress;
 pub mod protocol;
+pub(crate) mod regular_file;
 pub mod serde_time;
 pub mod stable_id;
 pub mod text_input;

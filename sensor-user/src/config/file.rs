@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::error::MAX_FILE;
 use super::{Config, ConfigError};
 use crate::base::environment::Environment;
+use crate::base::regular_file;
 
 /// Write permission of the group and of everybody.
 const OTHERS_WRITE: u32 = 0o022;
@@ -52,7 +53,9 @@ fn service_environment(path: &Path, environment: &Environment) -> Environment {
 
 fn read_text(path: &Path) -> Result<(String, Metadata), ConfigError> {
     let read = || {
-        let file = File::open(path)?;
+        // A pipe of the shell, as with `--config /dev/fd/3`, has its writer already.
+        let is_descriptor = ["/dev/fd", "/proc"].iter().any(|it| path.starts_with(it));
+        let file = if is_descriptor { File::open(path)? } else { regular_file::open(path)? };
         let metadata = file.metadata()?;
         let mut text = String::new();
         file.take(MAX_FILE + 1).read_to_string(&mut text)?;

@@ -2,10 +2,11 @@
 //! that a changed secret takes effect.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::base::regular_file;
 
 /// Maximum size of a secret, bytes.
 pub(crate) const SECRET_MAX: u64 = 64 << 10;
@@ -135,7 +136,7 @@ pub(crate) fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, SecretError
         });
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
+    let file = regular_file::open(path).map_err(failed)?;
     file.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > max {
         return Err(SecretError::Content {

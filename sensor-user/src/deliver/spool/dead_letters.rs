@@ -5,7 +5,7 @@
 //! before.
 
 use std::collections::BTreeSet;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use crate::base::counters::Stats;
 use crate::base::escape::escaped;
 use crate::base::log_throttle::LogThrottle;
 use crate::base::progress::Progress;
+use crate::base::regular_file;
 
 /// Name of the folder in that of the spool.
 const FOLDER: &str = "rejected";
@@ -149,7 +150,7 @@ pub fn read_dead_letters(
     progress: &Progress,
     mut take: impl FnMut(Result<DeadLetter, serde_json::Error>),
 ) -> io::Result<()> {
-    let mut file = BufReader::new(progress.wrap_file(File::open(path)?));
+    let mut file = BufReader::new(progress.wrap_file(regular_file::open(path)?));
     let mut line = Vec::new();
     while file.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)? > 0 {
         take(serde_json::from_slice(&line));

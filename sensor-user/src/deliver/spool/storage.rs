@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::base::framing;
+use crate::base::regular_file;
 
 /// One folder of files. After a crash, changes without a sync may be lost or be there in part.
 pub trait Storage: Send + Sync + Debug {
@@ -106,7 +107,7 @@ impl Storage for Disk {
     }
 
     fn read_at(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        framing::read_at(&File::open(self.path(name))?, offset, length)
+        framing::read_at(&regular_file::open(&self.path(name))?, offset, length)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -1,11 +1,11 @@
 //! Feeds without network access: a local file, and text compiled into the agent.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
 use super::body::{Head, documents};
 use super::error::FetchError;
+use crate::base::regular_file;
 use crate::intel::config::{FeedConfig, FeedSource};
 use crate::intel::pull::{Cursor, Documents, Extent, PullOutcome};
 
@@ -24,7 +24,7 @@ fn local_file(path: &Path, max: u64) -> Result<Documents, FetchError> {
     if !path.metadata().map_err(FetchError::File)?.is_file() {
         return Err(FetchError::NotAFile);
     }
-    let file = File::open(path).map_err(FetchError::File)?;
+    let file = regular_file::open_trusted(path).map_err(FetchError::File)?;
     let length = file.metadata().map_err(FetchError::File)?.len();
     if length > max {
         return Err(FetchError::TooLarge { max });

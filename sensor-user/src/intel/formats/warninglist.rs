@@ -2,7 +2,7 @@
 //!
 //! They are the operator's own files, not feeds, so an error in one is reported at start.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use super::addresses::{ListedAddress, parse_value};
 use super::entry::{EntryContent, EntrySink, FeedEntry, ReadError, ReadPolicy};
 use super::json::{EachElement, EachObject, LenientStr, ObjectVisitor, parse_document};
 use super::list::{ListFormat, read_list};
+use crate::base::regular_file;
 use crate::base::text_input::{TextInput, TextInputError};
 use crate::intel::address::{PrefixPolicy, parse_prefix};
 use crate::intel::rejects::RejectReason;
@@ -126,7 +127,7 @@ fn find_lists(
 }
 
 fn read_file(path: &Path, allowed: &mut AllowedNetworks) -> Result<(), AllowFileErrorKind> {
-    let file = File::open(path)?;
+    let file = regular_file::open_trusted(path)?;
     if file.metadata()?.len() > FILE_MAX {
         return Err(AllowFileErrorKind::TooLarge);
     }

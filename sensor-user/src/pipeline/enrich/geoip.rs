@@ -5,7 +5,7 @@
 //! the flat one of ip-location-db (`country_code`, `latitude`, `longitude`). The whole file is in
 //! memory, twice during a reload. If a new file cannot be used, the previous one stays in use.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use super::country_names;
 use crate::base::error_chain::chain;
+use crate::base::regular_file;
 use crate::intel::is_special;
 
 /// Maximum size of a file, bytes: all of it is in memory.
@@ -130,7 +131,7 @@ impl GeoIpDatabase {
             return Err(GeoIpError::TooLarge { path: self.path.clone(), bytes: meta.len() });
         }
         let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
-        let file = File::open(&self.path).map_err(failed)?;
+        let file = regular_file::open(&self.path).map_err(failed)?;
         file.take(FILE_MAX).read_to_end(&mut bytes).map_err(failed)?;
         let reader = Reader::from_source(bytes).map_err(|error| {
             let (path, detail) = (self.path.clone(), error.to_string());

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::HistoryEntry;
 use crate::base::framing::{self, FrameFormat, FrameReader, FrameStep, append_frame};
+use crate::base::regular_file;
 
 /// Record of a segment. Times are nanoseconds since the start of the segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +110,7 @@ impl HistorySegment {
 
     /// Reads records up to the first that is damaged; returns the length of the whole records.
     pub(super) fn read(&self, mut take: impl FnMut(HistoryRecord)) -> io::Result<u64> {
-        let file = File::open(&self.path)?;
+        let file = regular_file::open(&self.path)?;
         let length = file.metadata()?.len();
         let read = |offset, length| framing::read_at(&file, offset, length);
         let mut frames = FrameReader::new(read, RecordFormat, 0..length);

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::FileConfig;
 use crate::base::counters::Stats;
+use crate::base::regular_file;
 
 #[derive(Debug)]
 pub(super) struct LogFile {
@@ -74,6 +75,7 @@ fn rotate(config: &FileConfig, stats: &Stats) -> io::Result<()> {
 impl LogFile {
     /// Opens the file, or creates it with mode 0600. Ends a last line that a crash left incomplete.
     fn open(path: &Path) -> io::Result<Self> {
+        regular_file::check_trusted(path)?;
         let mut file =
             OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         let metadata = file.metadata()?;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::{FOOTER, HEAD, MAGIC, SetFileError, SetMeta, StoredFact, StoredIdentity, instant};
 use crate::base::framing::{self, LittleEndian};
+use crate::base::regular_file;
 use crate::intel::indicator::Indicator;
 
 /// Bytes of the longest record; a longer one is damaged.
@@ -107,7 +108,7 @@ impl SetFooter {
 impl SetFile {
     /// Opens `path` and checks all parts that are loaded. Records are checked when they are read.
     pub fn open(path: &Path, parts: SetParts) -> Result<Self, SetFileError> {
-        let file = File::open(path)?;
+        let file = regular_file::open(path)?;
         let length = file.metadata()?.len();
         let damaged = SetFileError::Damaged;
         let at = length.checked_sub(FOOTER as u64).ok_or_else(|| damaged("too short"))?;
