@@ -4,19 +4,18 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use nix::sys::stat::Mode;
+use tempfile::TempDir;
 
-use super::agent_id;
 use super::computer_name::computer;
 use super::confinement::{Confined, confine_agent};
 use super::sd_notify::Notifier;
 use super::sensor::Sensor;
+use super::state_disk::StateDisk;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::counters::Stats;
 use crate::base::memory_limit::memory_limit;
 use crate::config::{Config, ConfigSource};
-use crate::intel::FeedFolder;
 use crate::privsep::Workers;
-use crate::telemetry::control::ControlServer;
 use crate::telemetry::metrics::Exporter;
 
 /// Callback of tests, called once when the agent is fully running.
@@ -24,12 +23,10 @@ pub type OnRunning = Box<dyn FnOnce() + Send>;
 
 /// State directory, control socket, workers and probes of the agent.
 pub(super) struct Bootstrap {
-    pub(super) agent_id: String,
-    pub(super) control: ControlServer,
+    pub(super) state: StateDisk,
     pub(super) exporter: Option<Exporter>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stats: Arc<Stats>,
-    pub(super) folder: FeedFolder,
     pub(super) workers: Arc<Workers>,
     pub(super) sensor: Sensor,
     pub(super) notifier: Arc<Notifier>,
@@ -48,39 +45,24 @@ impl Bootstrap {
         // Files that the agent creates are readable by its user only.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
         memory_limit();
-        let agent_id = agent_id::agent_id(&config.agent.state_dir)?.to_string();
-        // Bound before any program is loaded: one agent per state directory.
-        let control = ControlServer::bind(&config.agent.control_socket())?;
+        let state = StateDisk::open(config)?;
         let exporter = config.metrics.as_ref().map(Exporter::bind).transpose()?;
-        let folder =
-            FeedFolder::open(&config.agent.state_dir).context("create the feeds directory")?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let stats = Arc::new(Stats::default());
         // Started before any program is loaded, so that workers inherit none of its descriptors.
-        let workers = Workers::start(&config.agent.log, Some(folder.path()), &stats);
+        let workers = Workers::start(&config.agent.log, Some(state.folder.path()), &stats);
         let workers = Arc::new(workers.context("start the workers")?);
         let mut sensor =
             Sensor::open(config, computer(config), Arc::clone(&clock), &workers, &stats)?;
         let notifier = Arc::new(Notifier::new(&source.environment));
-        let confined = confine_agent(config, || sensor.capture().counters().is_ok())?;
+        let memory = state.memory.as_ref().map(TempDir::path);
+        let confined = confine_agent(config, memory, || sensor.capture().counters().is_ok())?;
         if confined.is_whole() {
             tracing::info!("agent confined");
         } else {
             tracing::warn!(confined = %confined, "agent is not confined, or only in part");
         }
         sensor.begin()?;
-        Ok(Self {
-            agent_id,
-            control,
-            exporter,
-            clock,
-            stats,
-            folder,
-            workers,
-            sensor,
-            notifier,
-            confined,
-            on_running,
-        })
+        Ok(Self { state, exporter, clock, stats, workers, sensor, notifier, confined, on_running })
     }
 }

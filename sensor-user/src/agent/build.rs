@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ const GEOIP_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// The stages after the connection table.
 pub(super) fn detection(
     config: &Config,
+    state: &Path,
     set: Arc<ArcSwap<IndicatorSet>>,
     identity: &RowIdentity,
     geoip: Option<Arc<GeoIpDatabase>>,
@@ -48,7 +50,6 @@ pub(super) fn detection(
     let own = HashSet::from([std::process::id()]);
     let allow = allow_list(&config.allow)?;
     let matcher = Matcher::new(set, allow, own, Arc::clone(stats));
-    let state = &config.agent.state_dir;
     let open = |config| History::open(state, config, SystemClock.now(), Arc::clone(stats));
     let history = config.history.map(open).transpose();
     let history = history.context("open the history in the state directory")?;

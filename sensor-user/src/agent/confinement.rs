@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use caps::{Capability, CapsHashSet};
+use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::unistd::{AccessFlags, faccessat};
 
@@ -76,10 +77,12 @@ impl fmt::Display for Confined {
     }
 }
 
-/// Drops privileges (`drop_privileges`): capabilities, system calls and paths that the agent no longer needs. `is_readable` tries to read a map of the probes.
-/// Must be called while the process has one thread, after the probes are attached.
+/// Drops privileges (`drop_privileges`): capabilities, system calls and paths that the agent no longer
+/// needs. `memory` is a directory that replaces the state directory, and `is_readable` tries to read a map
+/// of the probes. Must be called while the process has one thread, after the probes are attached.
 pub fn confine_agent(
     config: &Config,
+    memory: Option<&Path>,
     is_readable: impl Fn() -> bool,
 ) -> Result<Confined, ConfineError> {
     if !config.agent.confine {
@@ -93,7 +96,8 @@ pub fn confine_agent(
     }
     nix::sys::prctl::set_no_new_privs()
         .map_err(|errno| refused("no new privileges")(errno.into()))?;
-    let files = files(config);
+    let mut files = files(config);
+    files.written.extend(memory.map(Path::to_owned));
     capabilities::rest().map_err(refused("lower its capabilities"))?;
     let needed = needed(&files, is_readable);
     let wanted: Vec<Capability> = needed.iter().map(|(capability, _)| *capability).collect();
@@ -134,7 +138,9 @@ fn is_writable(path: &Path) -> bool {
     if path.is_dir() {
         access |= AccessFlags::X_OK;
     }
-    !path.exists() || faccessat(nix::fcntl::AT_FDCWD, path, access, AtFlags::AT_EACCESS).is_ok()
+    let accessed = faccessat(nix::fcntl::AT_FDCWD, path, access, AtFlags::AT_EACCESS);
+    // No capability makes a read-only disk writable.
+    !path.exists() || matches!(accessed, Ok(()) | Err(Errno::EROFS))
 }
 
 /// Directories and files that the agent writes to with this configuration. A directory that a reload

@@ -41,6 +41,8 @@ pub(crate) struct MonitoredParts {
     pub(crate) outbox: Outbox,
     pub(crate) geoip: Option<Arc<GeoIpDatabase>>,
     pub(crate) workers: Arc<Workers>,
+    /// Reason why the state is in memory only.
+    pub(crate) state_error: Option<String>,
 }
 
 impl HealthMonitor {
@@ -73,6 +75,9 @@ impl HealthMonitor {
         }
         for (component, reason) in self.parts.workers.check() {
             events.extend(self.set(component, reason, now));
+        }
+        if let Some(error) = self.parts.state_error.clone() {
+            events.extend(self.set("state directory", Some(error), now));
         }
         let feeds = self.parts.intel.status();
         for feed in &feeds {

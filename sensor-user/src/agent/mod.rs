@@ -20,6 +20,7 @@ mod pipeline_thread;
 mod preflight;
 mod reload;
 mod signals;
+mod state_disk;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -51,6 +53,7 @@ use health_monitor::{HealthMonitor, MonitoredParts};
 use pipeline_thread::{PipelineResult, PipelineThread, spawn_pipeline_thread};
 pub use preflight::{PreflightError, preflight};
 use reload::Reloader;
+use state_disk::StateDisk;
 use watchdog::Heartbeat;
 
 /// Time that the sinks have to send queued items at shutdown.
@@ -92,7 +95,8 @@ fn start(
     bootstrap: Bootstrap,
     log: Arc<LogHandle>,
 ) -> anyhow::Result<Running> {
-    let Bootstrap { agent_id, control, exporter, clock, stats, folder, workers, .. } = bootstrap;
+    let Bootstrap { state, exporter, clock, stats, workers, .. } = bootstrap;
+    let StateDisk { agent_id, control, folder, directory, memory, error: state_error } = state;
     let Bootstrap { mut sensor, notifier, confined, on_running, .. } = bootstrap;
     let computer = computer(config);
     let agent = AgentIdentity { computer: computer.to_string(), agent_id: agent_id.clone() };
@@ -101,7 +105,8 @@ fn start(
     let intel = build::intel(config, folder, &workers, &clock, &stats);
     let (outbox, deliverer, recovered) = build::delivery(config, &stats, &clock)?;
     let geoip = config.geoip.as_ref().map(|path| Arc::new(GeoIpDatabase::new(path)));
-    let mut detection = build::detection(config, intel.set(), &identity, geoip.clone(), &stats)?;
+    let mut detection =
+        build::detection(config, &directory, intel.set(), &identity, geoip.clone(), &stats)?;
     build::restore(&mut detection, recovered);
     print_lines(&banner::lines(config, &sensor, &confined, &intel.status(), &agent.agent_id));
     build::canary(config, &workers, &mut sensor)?;
@@ -127,6 +132,7 @@ fn start(
         outbox: outbox.clone(),
         geoip,
         workers: Arc::clone(&workers),
+        state_error,
     };
     let health_monitor =
         HealthMonitor::new(parts, Arc::clone(&status), Arc::clone(&clock), agent.clone());
@@ -160,10 +166,14 @@ fn start(
         written: written(config),
         has_inventory: config.takes_rows(),
     };
+    report_running(on_running);
+    Ok(Running { reloader, tasks, stop, result, died, outbox, workers, stats, memory })
+}
+
+fn report_running(on_running: Option<OnRunning>) {
     if let Some(on_running) = on_running {
         on_running();
     }
-    Ok(Running { reloader, tasks, stop, result, died, outbox, workers, stats })
 }
 
 /// The running agent.
@@ -180,12 +190,24 @@ struct Running {
     outbox: Outbox,
     workers: Arc<Workers>,
     stats: Arc<Stats>,
+    /// Removed at the end.
+    memory: Option<TempDir>,
 }
 
 impl Running {
     /// Runs until there is a reason to stop; then drains the queues.
     async fn until_end(self, mut signals: Signals) -> anyhow::Result<()> {
-        let Self { mut reloader, mut tasks, stop, result, mut died, outbox, workers, stats } = self;
+        let Self {
+            mut reloader,
+            mut tasks,
+            stop,
+            result,
+            mut died,
+            outbox,
+            workers,
+            stats,
+            memory,
+        } = self;
         let reason = reloader.until_end(&mut signals, &outbox, &mut died).await;
         stop.store(true, Ordering::Release);
         let ledger = result.await.context("the pipeline thread exited early; please report")??;
@@ -193,6 +215,7 @@ impl Running {
         let left = reloader.deliverer.drain(DRAIN_LIMIT).await;
         crate::telemetry::loss_ledger::log_final(&ledger, &stats);
         tracing::info!(reason, left = left.len(), "stopped");
+        drop(memory);
         workers.check_spawners()
     }
 }

@@ -13,6 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::ipc::Channel;
+use super::oom_score::OomScore;
 use super::spawn::SELF;
 use super::{CANARY_COMMAND, ChildProcess, FEED_PARSER_COMMAND, WORKER_COMMAND, WorkerKind};
 
@@ -28,6 +29,7 @@ pub(super) struct Launcher {
     kind: WorkerKind,
     log: String,
     children: Vec<(Child, OwnedFd)>,
+    oom_score: OomScore,
 }
 
 impl Launcher {
@@ -36,7 +38,14 @@ impl Launcher {
         signals.thread_block()?;
         let child_exits =
             SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Self { requests, child_exits, kind, log: log.to_owned(), children: Vec::new() })
+        Ok(Self {
+            requests,
+            child_exits,
+            kind,
+            log: log.to_owned(),
+            children: Vec::new(),
+            oom_score: OomScore::open(),
+        })
     }
 
     /// Serves requests until the agent exits.
@@ -87,7 +96,12 @@ impl Launcher {
             tracing::warn!(?process, "request for a process that another worker starts; refused");
             return Ok(true);
         };
-        match start(&mut command, &socket) {
+        let started = if matches!(process, ChildProcess::FeedParser) {
+            self.oom_score.raised(|| start(&mut command, &socket))
+        } else {
+            start(&mut command, &socket)
+        };
+        match started {
             Ok(child) => self.children.push((child, socket)),
             Err(error) => tracing::warn!(%error, "start of a child process failed"),
         }

@@ -16,6 +16,7 @@ mod client;
 mod ipc;
 mod kind;
 mod launcher;
+mod oom_score;
 mod serve;
 mod spawn;
 
