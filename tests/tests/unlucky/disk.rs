@@ -102,6 +102,7 @@ fn a_read_only_disk_keeps_its_agent_id_and_its_sets_in_use() {
     mount.remount("ro");
     let agent = home.run();
     agent.wait_for_log(crate::harness::START, "Read-only file system");
+    agent.wait_for_log(crate::harness::START, "last good set loaded");
     agent.wait_for_log(crate::harness::START, &format!("agent id {}", id.trim_end()));
     assert_alert(&agent, &lab(), "203.0.113.23");
     assert!(agent.stop().status.success());
