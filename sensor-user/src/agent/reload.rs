@@ -75,13 +75,16 @@ impl Reloader {
     ) -> &'static str {
         self.notifier.ready(&self.brief());
         loop {
-            match signals.next(outbox, &self.workers, died).await {
-                SignalEvent::Reload => self.reload().await,
-                SignalEvent::Stop(reason) => {
-                    self.notifier.stopping(SHUTDOWN_LIMIT);
-                    return reason;
-                }
-            }
+            let reason = match signals.next(outbox, &self.workers, died).await {
+                // A reload can wait for the disk; a stop does not wait for it.
+                SignalEvent::Reload => tokio::select! {
+                    () = self.reload() => continue,
+                    reason = signals.stopped() => reason,
+                },
+                SignalEvent::Stop(reason) => reason,
+            };
+            self.notifier.stopping(SHUTDOWN_LIMIT);
+            return reason;
         }
     }
 

@@ -59,6 +59,14 @@ pub(super) enum SignalEvent {
 }
 
 impl Signals {
+    /// Waits for a signal that stops the agent; returns the reason.
+    pub(super) async fn stopped(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "interrupted",
+            _ = self.terminate.recv() => "terminated",
+        }
+    }
+
     /// Waits for the next request.
     pub(super) async fn next(
         &mut self,

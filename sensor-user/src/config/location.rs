@@ -1,6 +1,6 @@
 //! Forms of locations: paths, addresses, URLs, and references to secrets.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use ipnet::IpNet;
 use reqwest::Url;
@@ -72,6 +72,19 @@ pub(super) fn proxy_url() -> Form<Option<Url>> {
         .shown(|url| json!(url.as_ref().map_or_else(|| "none".to_owned(), redacted_url)))
 }
 
+/// The one spelling of `path`: a saved set of a feed belongs to it, however `--config` was spelled. A path with
+/// `..` is resolved, as far as it exists.
+fn canonical_spelling(path: PathBuf) -> PathBuf {
+    let path = std::path::absolute(&path).unwrap_or(path);
+    if !path.components().any(|it| it == Component::ParentDir) {
+        return path;
+    }
+    match (path.parent().map(std::fs::canonicalize), path.file_name()) {
+        (Some(Ok(folder)), Some(name)) => folder.join(name),
+        _ => path,
+    }
+}
+
 /// Location of a feed: a `file:` URL (absolute, or relative to the configuration file), or an
 /// `http:` or `https:` URL.
 pub(super) fn feed_source() -> Form<FeedSource> {
@@ -88,7 +101,10 @@ pub(super) fn feed_source() -> Form<FeedSource> {
         let problem = match path.strip_prefix("//") {
             Some(rest) if !rest.starts_with('/') => "names a host",
             _ if path.is_empty() => "has no path",
-            absolute => return Ok(FeedSource::File(dirs.folder.join(absolute.unwrap_or(path)))),
+            absolute => {
+                let path = dirs.folder.join(absolute.unwrap_or(path));
+                return Ok(FeedSource::File(canonical_spelling(path)));
+            }
         };
         Err(format!("{text:?} {problem}; use file:/absolute/path or file:relative"))
     })
@@ -164,4 +180,27 @@ fn parse_url(text: &str, schemes: &[&str], form: &str) -> Result<Url, String> {
     let has_login = !url.username().is_empty() || url.password().is_some();
     ensure(!has_login, || HAS_LOGIN.to_owned())?;
     Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_one_spelling() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("a")).unwrap();
+        let expected = root.join("list.txt");
+        for spelled in
+            ["list.txt", "./list.txt", ".//list.txt", "a/../list.txt", "./a/./../list.txt"]
+        {
+            assert_eq!(canonical_spelling(root.join(spelled)), expected, "{spelled}");
+        }
+        let relative = std::env::current_dir().unwrap().join("list.txt");
+        assert_eq!(canonical_spelling("list.txt".into()), relative);
+        // What does not exist stays as it is.
+        let none = root.join("none/../list.txt");
+        assert_eq!(canonical_spelling(none.clone()), none);
+    }
 }

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tempfile::{NamedTempFile, TempPath};
 
+use crate::base::regular_file;
+
 /// Outcome of a successful pull.
 #[derive(Debug)]
 pub enum PullOutcome {
@@ -184,7 +186,7 @@ pub struct OpenDocuments {
 impl OpenDocuments {
     /// Opens the file of [`Documents::finish`].
     pub fn open(path: &Path, lengths: Vec<u64>) -> io::Result<Self> {
-        Ok(Self { file: File::open(path)?, lengths: lengths.into_iter() })
+        Ok(Self { file: regular_file::open_trusted(path)?, lengths: lengths.into_iter() })
     }
 
     /// Returns the next document, which must be read to its end before the one after it.

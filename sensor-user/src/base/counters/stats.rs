@@ -197,6 +197,8 @@ counters! {
     metrics_scrapes_served;
     /// Metrics clients disconnected because too many were connected.
     metrics_clients_evicted;
+    /// Clients of the control socket disconnected because too many were connected.
+    control_clients_evicted;
     /// Log lines over the limit per minute of their log statement.
     log_lines_dropped_over_rate in LOG_LINES_DROPPED["over_rate"];
     /// Log lines dropped because the journal was too slow.

@@ -1,10 +1,12 @@
 //! Server of the control socket, with the lock that allows one agent for a state directory.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -14,13 +16,14 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::feeds::FeedReport;
 use super::status::Status;
 use super::stream::{READERS_MAX, Stream};
 use super::{FEEDS, REJECTS, STATUS, STREAM};
+use crate::base::counters::Stats;
 use crate::base::escape::escaped;
 use crate::intel::Intel;
 
@@ -30,8 +33,9 @@ const PATH_MAX: usize = 107;
 const REQUEST_MAX: u64 = 64;
 /// Time limit of the request, and of the response to `status` and `feeds`.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Limit of connected clients: all readers of the stream, and some with other requests.
-const CLIENTS_MAX: usize = READERS_MAX + 8;
+/// Limit of connected clients, without the readers of the stream. A further one replaces the oldest, so that
+/// silent clients keep no request away.
+const CLIENTS_MAX: usize = 64;
 
 /// Errors that prevent the control socket.
 #[derive(Debug, thiserror::Error)]
@@ -128,10 +132,8 @@ impl ControlServer {
                 return;
             }
         };
-        let clients = Arc::new(Semaphore::new(CLIENTS_MAX));
+        let mut clients = Clients::default();
         loop {
-            // Further clients wait in the backlog.
-            let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return };
             let client = match listener.accept().await {
                 Ok((client, _)) => client,
                 Err(error) => {
@@ -140,16 +142,53 @@ impl ControlServer {
                     continue;
                 }
             };
+            // Before it can replace another.
+            if !is_permitted(&client) {
+                tracing::debug!("control socket: client of another user refused");
+                continue;
+            }
             let (status, intel) = (Arc::clone(&status), Arc::clone(&intel));
-            let stream = stream.clone();
-            tokio::spawn(async move {
-                if let Err(error) = serve_client(client, &status, &intel, &stream).await {
+            let (stream, stats) = (stream.clone(), Arc::clone(status.stats()));
+            let is_reader = Arc::new(AtomicBool::new(false));
+            let reads = Arc::clone(&is_reader);
+            let task = tokio::spawn(async move {
+                if let Err(error) = serve_client(client, &status, &intel, &stream, &reads).await {
                     tracing::debug!(%error, "control socket: client disconnected");
                 }
-                drop(permit);
             });
+            clients.add(Client { task: task.abort_handle(), is_reader }, &stats);
         }
     }
+}
+
+/// Connected clients, the oldest first.
+#[derive(Debug, Default)]
+struct Clients(VecDeque<Client>);
+
+#[derive(Debug)]
+struct Client {
+    task: AbortHandle,
+    /// Set when it reads the stream, which has a limit of its own.
+    is_reader: Arc<AtomicBool>,
+}
+
+impl Clients {
+    fn add(&mut self, client: Client, stats: &Stats) {
+        self.0.retain(|it| !it.task.is_finished() && !it.is_reader.load(Ordering::Acquire));
+        if self.0.len() >= CLIENTS_MAX
+            && let Some(oldest) = self.0.pop_front()
+        {
+            oldest.task.abort();
+            stats.control_clients_evicted.increment();
+        }
+        self.0.push_back(client);
+    }
+}
+
+/// True for root and for the agent's user.
+fn is_permitted(client: &UnixStream) -> bool {
+    let own = nix::unistd::geteuid().as_raw();
+    client.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
 }
 
 impl Drop for ControlServer {
@@ -203,11 +242,8 @@ async fn serve_client(
     status: &Status,
     intel: &Intel,
     stream: &Stream,
+    is_reader: &AtomicBool,
 ) -> io::Result<()> {
-    let user = client.peer_cred()?.uid();
-    if user != 0 && user != nix::unistd::geteuid().as_raw() {
-        return Err(io::Error::from(io::ErrorKind::PermissionDenied));
-    }
     let (read, mut write) = client.into_split();
     let mut read = BufReader::new(read.take(REQUEST_MAX));
     let mut request = Vec::new();
@@ -226,6 +262,7 @@ async fn serve_client(
                 let error = format!("the stream has {READERS_MAX} readers already");
                 return send(&mut write, &json!({ "Error": error })).await;
             };
+            is_reader.store(true, Ordering::Release);
             // From now on the client only disconnects.
             let mut read = read.into_inner().into_inner();
             let mut byte = [0];

@@ -155,6 +155,10 @@ impl Status {
         Self { identity, started, confined, probes, kernel, object, stats, live }
     }
 
+    pub(super) const fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
     /// Sets the description of the agent's confinement.
     #[must_use]
     pub fn with_confinement(self, description: &str) -> Self {

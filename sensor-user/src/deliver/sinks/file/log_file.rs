@@ -1,8 +1,8 @@
 //! `LogFile`: an open file of lines, and its rotation.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -75,9 +75,7 @@ fn rotate(config: &FileConfig, stats: &Stats) -> io::Result<()> {
 impl LogFile {
     /// Opens the file, or creates it with mode 0600. Ends a last line that a crash left incomplete.
     fn open(path: &Path) -> io::Result<Self> {
-        regular_file::check_trusted(path)?;
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let mut file = regular_file::open_to_append(path)?;
         let metadata = file.metadata()?;
         if metadata.is_file() && metadata.len() > 0 {
             let mut last = [0];
