@@ -51,7 +51,7 @@ use computer_name::computer;
 use confinement::written;
 use health_monitor::{HealthMonitor, MonitoredParts};
 use pipeline_thread::{PipelineResult, PipelineThread, spawn_pipeline_thread};
-pub use preflight::{PreflightError, preflight};
+pub use preflight::{PreflightError, preflight, raise_descriptor_limit};
 use reload::Reloader;
 use state_disk::StateDisk;
 use watchdog::Heartbeat;

@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Group;
 
 use crate::base::escape::escaped;
@@ -20,10 +21,33 @@ use crate::telemetry::metrics::Listen;
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 const EM_BPF: [u8; 2] = 247_u16.to_le_bytes();
 
-/// A name in the configuration cannot be used on this host.
+/// Least number of file descriptors: probes, maps, workers and sinks, with room for requests.
+const DESCRIPTORS_MIN: u64 = 256;
+/// Number of file descriptors to which the limit is raised, as in the packaged unit.
+const DESCRIPTORS_MAX: u64 = 65_536;
+
+/// A name in the configuration, or a limit, cannot be used on this host.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct PreflightError(String);
+
+/// Raises the limit of file descriptors to what this process may have, and checks that it is enough.
+pub fn raise_descriptor_limit() -> Result<(), PreflightError> {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    let wanted = hard.min(DESCRIPTORS_MAX).max(soft);
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
+    check_descriptors(if raised.is_ok() { wanted } else { soft })
+}
+
+fn check_descriptors(limit: u64) -> Result<(), PreflightError> {
+    if limit >= DESCRIPTORS_MIN {
+        return Ok(());
+    }
+    Err(PreflightError(format!(
+        "the limit of open files is {limit}, and the agent needs at least {DESCRIPTORS_MIN}; raise \
+         LimitNOFILE= of the unit, or ulimit -n"
+    )))
+}
 
 /// Checks the files, groups and sockets that `config` names. Returns the first problem.
 pub fn preflight(config: &Config) -> Result<(), PreflightError> {
@@ -94,6 +118,16 @@ fn check_group(key: &str, name: &str) -> Result<(), PreflightError> {
 mod tests {
     use super::*;
     use crate::base::environment::Environment;
+
+    #[test]
+    fn too_few_descriptors_are_refused_with_their_number() {
+        check_descriptors(256).unwrap();
+        assert_eq!(
+            check_descriptors(64).unwrap_err().to_string(),
+            "the limit of open files is 64, and the agent needs at least 256; raise LimitNOFILE= of the \
+             unit, or ulimit -n"
+        );
+    }
 
     #[test]
     fn a_name_that_this_host_does_not_have_is_refused() {

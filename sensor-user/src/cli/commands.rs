@@ -21,7 +21,7 @@ use super::outcome::{Outcome, config, config_of_agent, print};
 use super::schema::{self as schema_text, Format};
 use super::status_view::status_view;
 use super::worker::{feed_parser, worker};
-use crate::agent::{self, OnRunning, PreflightError, preflight};
+use crate::agent::{self, OnRunning, PreflightError, preflight, raise_descriptor_limit};
 use crate::base::clock::{Clock as _, SystemClock, signed};
 use crate::base::environment::Environment;
 use crate::base::progress::Progress;
@@ -101,6 +101,7 @@ fn run(
     let source = ConfigSource { path: args.config.clone(), environment: environment.clone() };
     let mut config = source.read()?;
     config.capture.drops_per_million = args.simulate_drops;
+    raise_descriptor_limit()?;
     preflight(&config)?;
     let log = start_as_configured(&mut config, log, environment)?;
     agent::run(&config, &source, log, on_running)?;

@@ -54,7 +54,8 @@ fn service_environment(path: &Path, environment: &Environment) -> Environment {
 fn read_text(path: &Path) -> Result<(String, Metadata), ConfigError> {
     let read = || {
         // A pipe of the shell, as with `--config /dev/fd/3`, has its writer already.
-        let is_descriptor = ["/dev/fd", "/proc"].iter().any(|it| path.starts_with(it));
+        let is_descriptor =
+            ["/dev/fd", "/dev/stdin", "/proc"].iter().any(|it| path.starts_with(it));
         let file = if is_descriptor { File::open(path)? } else { regular_file::open(path)? };
         let metadata = file.metadata()?;
         let mut text = String::new();
