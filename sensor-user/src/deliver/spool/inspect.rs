@@ -63,6 +63,8 @@ impl InspectionReport {
     /// Reads all files in `dir`.
     pub fn read(dir: &Path, progress: &Progress) -> io::Result<Self> {
         let disk = Disk::new(dir);
+        // Before the cursors: an agent moves them on before it removes a segment.
+        let files = SegmentFile::list(&disk)?;
         let mut report = Self {
             folder: dir.to_owned(),
             segments: Vec::new(),
@@ -73,7 +75,6 @@ impl InspectionReport {
             times: Vec::new(),
             next_ordinal: 0,
         };
-        let files = SegmentFile::list(&disk)?;
         let mut gaps = GapFinder::new(&disk, &report.cursors)?;
         for file in &files {
             let end = report.segments.last().map_or(0, |segment| segment.end);
