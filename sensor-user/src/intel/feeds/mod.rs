@@ -5,6 +5,7 @@
 
 mod feed;
 mod folder;
+mod memory_budget;
 mod own_addresses;
 mod quarantine;
 mod schedule;
@@ -31,6 +32,7 @@ use crate::base::counters::Stats;
 use crate::base::memory_limit::memory_limit;
 use crate::privsep::sandbox::feed_parser_memory;
 use feed::Feed;
+use memory_budget::check_room;
 use status::{PullError, PullFailure};
 
 /// All feeds, and their joined set of indicators.
@@ -211,6 +213,10 @@ impl Intel {
             let _one_at_a_time = self.parsing.lock().unwrap_or_else(PoisonError::into_inner);
             parser::run_job(&self.parser, job)?
         };
+        let feeds = self.feeds.load();
+        let others = feeds.iter().filter(|it| it.name != feed.name);
+        let others: Vec<_> = others.filter_map(|it| it.state().segment.clone()).collect();
+        check_room(merged.indicators.into(), &others, memory_limit())?;
         // The built-in feed is trusted: it changes only with the agent.
         let is_embedded = matches!(feed.config.source, FeedSource::Embedded(_));
         if feed.config.quarantine

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::memory_budget::OverBudget;
 use crate::base::clock::signed;
 use crate::base::error_chain::chain;
 use crate::intel::config::FeedConfig;
@@ -127,6 +128,8 @@ pub(super) enum PullError {
     State(#[from] io::Error),
     #[error("the new set: {}", chain(.0))]
     Store(#[from] SetFileError),
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
     #[error("quarantined: {0}; where that is right, set quarantine = false for one pull")]
     Quarantine(String),
 }
