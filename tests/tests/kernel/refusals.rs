@@ -34,9 +34,15 @@ fn an_invalid_bpf_object_is_named_in_the_error() {
         return;
     }
     let home = Home::new("", "");
-    for (name, content) in
-        [("empty", &b""[..]), ("text", b"hello"), ("elf", b"\x7fELF\x02\x01\x01")]
-    {
+    // The header of an object for the BPF machine, and nothing else.
+    let header = [&b"\x7fELF\x02\x01\x01"[..], &[0; 9], &[1, 0, 247, 0]].concat();
+    let other = "is not a BPF object; set capture.object to";
+    for (name, content, reason) in [
+        ("empty", &b""[..], other),
+        ("text", b"hello", other),
+        ("elf", b"\x7fELF\x02\x01\x01", other),
+        ("bpf", &header, "not a BPF object of netsensor"),
+    ] {
         let object = home.path(name);
         std::fs::write(&object, content).unwrap();
         let config = home.path("object.toml");
@@ -44,16 +50,16 @@ fn an_invalid_bpf_object_is_named_in_the_error() {
             .unwrap();
         let words = ["run", "--config", config.to_str().unwrap()];
         let (status, message) = failure(sensor_tests::agent_command(&home.path(""), &words));
-        assert_eq!(status, 1, "{message}");
+        assert_eq!(status, 2, "{message}");
         assert!(message.contains(object.to_str().unwrap()), "{message}");
-        assert!(message.contains("not a BPF object of netsensor"), "{message}");
+        assert!(message.contains(reason), "{message}");
     }
     let config = home.path("object.toml");
     std::fs::write(&config, "[capture]\nobject = \"/nonexistent/x.o\"").unwrap();
     let words = ["run", "--config", config.to_str().unwrap()];
     let (status, message) = failure(sensor_tests::agent_command(&home.path(""), &words));
-    assert_eq!(status, 1);
-    assert!(message.contains("read BPF object /nonexistent/x.o: No such file"), "{message}");
+    assert_eq!(status, 2);
+    assert!(message.contains("capture.object: /nonexistent/x.o: No such file"), "{message}");
 }
 
 /// A command that runs the agent as user nobody, with only these capabilities.
