@@ -1,4 +1,4 @@
-//! `Key`: the declaration of a configuration key. [`keys!`](keys) declares and reads keys in one
+//! `Key`: the declaration of a configuration key (config key). [`keys!`](keys) declares and reads keys in one
 //! step; `check-config`, the reference and the JSON Schema follow from the same declarations.
 
 use serde_json::Value;

@@ -46,7 +46,7 @@ use super::batch::{Batch, SendOutcome};
 use super::item::Item;
 use super::{DeliverError, Format};
 
-/// The sending part of a sink; CONTRIBUTING.md lists what a new one takes. One without serial state sends several batches concurrently.
+/// The sending part of a sink; CONTRIBUTING.md lists what a new sink takes. One without serial state sends several batches concurrently.
 #[async_trait]
 pub(super) trait Sink: fmt::Debug + Send + Sync {
     /// The item as the line that [`Self::send`] sends.

@@ -1,4 +1,4 @@
-//! `DnsAnswer`: parses a DNS response (a message of section 4 of
+//! `DnsAnswer`: parses DNS answers, each a response (a message of section 4 of
 //! [RFC 1035](https://www.rfc-editor.org/rfc/rfc1035#section-4)).
 //!
 //! The bytes are hostile. Any bytes result in an answer or an error, never in a panic. Names are in

@@ -1,4 +1,4 @@
-//! Drops capabilities: a process keeps those of a list, and never has more than it was given.
+//! To drop capabilities: a process keeps those of a list, and never has more than it was given.
 
 use std::io;
 
