@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 
 use crate::ends::End;
-use crate::lab::{Lab, SERVER, path};
+use crate::lab::{Daemon, Lab, Observed, SERVER, path};
 
 const PORT: u16 = 7001;
 const UDP_PORT: u16 = 7002;
@@ -44,6 +44,16 @@ fn talk(lab: &Lab) {
     });
 }
 
+/// Ends the program that opened the sockets, and the recording. Returns what was observed, whose bytes are
+/// those of the messages, and the id of the program's process.
+fn end(lab: Lab, opener: Daemon) -> (Observed, u64) {
+    let pid = opener.pid();
+    drop(opener);
+    let observed = lab.finish();
+    assert_bytes(&observed.inbound(PORT), &observed.outbound(PORT));
+    (observed, pid)
+}
+
 fn assert_bytes(inbound: &[&End], outbound: &[&End]) {
     assert_eq!((inbound.len(), outbound.len()), (CONNECTIONS, CONNECTIONS));
     let length = MESSAGE.len() as u64;
@@ -65,11 +75,8 @@ fn a_service_that_is_started_by_its_first_connection_owns_it() {
     let words = [&["--listen", &address][..], &service].concat();
     let activated = lab.listening("systemd-socket-activate", &words, &address);
     talk(&lab);
-    let pid = activated.pid();
-    drop(activated);
-    let observed = lab.finish();
+    let (observed, pid) = end(lab, activated);
     let inbound = observed.inbound(PORT);
-    assert_bytes(&inbound, &observed.outbound(PORT));
     for end in inbound {
         assert_eq!((end.pid, &end.path), (pid, &path("python3")), "{end:?}");
     }
@@ -82,11 +89,8 @@ fn a_connection_that_is_accepted_for_a_service_belongs_to_the_one_that_acts() {
     let words = ["--accept", "--inetd", "--listen", &address, &path("cat")];
     let activated = lab.listening("systemd-socket-activate", &words, &address);
     talk(&lab);
-    let pid = activated.pid();
-    drop(activated);
-    let observed = lab.finish();
+    let (observed, pid) = end(lab, activated);
     let inbound = observed.inbound(PORT);
-    assert_bytes(&inbound, &observed.outbound(PORT));
     assert_handed_over(&inbound, pid, ["systemd-socket-activate", "cat"]);
 }
 
@@ -109,11 +113,8 @@ fn inetd_accepts_for_its_services() {
         let mut back = [0; 100];
         assert_eq!(socket.recv(&mut back).unwrap(), 2 * MESSAGE.len());
     });
-    let pid = inetd.pid();
-    drop(inetd);
-    let observed = lab.finish();
+    let (observed, pid) = end(lab, inetd);
     let inbound = observed.inbound(PORT);
-    assert_bytes(&inbound, &observed.outbound(PORT));
     assert_handed_over(&inbound, pid, ["inetd", "cat"]);
     let flows = observed.inbound(UDP_PORT);
     assert_eq!(flows.len(), 1, "{flows:?}");

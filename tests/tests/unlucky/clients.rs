@@ -2,12 +2,11 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
-use sensor_tests::{Agent, agent_command, skip_unless};
+use sensor_tests::{Agent, agent_command};
 
-/// Loading a debug build's capture parses the kernel's BTF, which takes a second or two.
-const START: Duration = Duration::from_mins(1);
+use crate::harness::{START, skipped};
+
 const SILENT_CLIENTS: usize = 2000;
 
 fn configured(folder: &Path, more: &str) -> String {
@@ -20,7 +19,7 @@ fn configured(folder: &Path, more: &str) -> String {
 
 #[test]
 fn silent_clients_keep_no_request_away() {
-    if skip_unless(nix::unistd::geteuid().is_root(), "loading BPF programs needs root") {
+    if skipped() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

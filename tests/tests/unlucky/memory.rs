@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use sensor_tests::{Agent, FeedServer, agent_binary, skip_unless};
 
+use crate::harness::{ALERT, START, skipped};
 use crate::memory_cgroup::MemoryCgroup;
 
 /// Memory of the agent and its parsers. Half of it is too little for the large lists.
@@ -15,13 +16,12 @@ const LARGE_LISTS: usize = 3;
 const ADDRESSES: u32 = 6_000_000;
 /// Connections that must alert, at least.
 const ROUNDS: u32 = 10;
-const START: Duration = Duration::from_mins(1);
 
 /// Lists that are too large are refused one by one, each with its reason, while connections alert in
 /// time.
 #[tokio::test(flavor = "multi_thread")]
 async fn feeds_that_are_too_large_end_their_parser_and_not_the_agent() {
-    if skip_unless(nix::unistd::geteuid().is_root(), "loading BPF programs needs root") {
+    if skipped() {
         return;
     }
     let group = match MemoryCgroup::new(MEMORY) {
@@ -67,7 +67,7 @@ async fn feeds_that_are_too_large_end_their_parser_and_not_the_agent() {
         drop(std::net::TcpStream::connect(target).unwrap());
         rounds += 1;
         let alerts = agent.alerts().len();
-        wait(Duration::from_secs(2), || agent.alerts().len() > alerts)
+        wait(ALERT, || agent.alerts().len() > alerts)
             .unwrap_or_else(|()| panic!("no alert within 2 s in round {rounds}: {}", status()));
         parsers = parsers.max(parsers_of(agent.pid()));
         let text = status();

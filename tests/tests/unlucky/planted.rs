@@ -4,20 +4,16 @@ use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Output;
-use std::time::Duration;
 
 use nix::sys::stat::Mode;
-use sensor_tests::{Agent, agent_command, skip_unless};
+use sensor_tests::{Agent, agent_command};
+
+use crate::harness::{START, skipped};
 
 /// `nobody`, who owns the folder of the feed.
 const OTHER_USER: u32 = 65534;
-const START: Duration = Duration::from_mins(1);
 /// First line of a file that only root may read.
 const SECRET_LINE: &str = "root:$y$j9T$example$hash:19000:0:99999:7:::";
-
-fn is_skipped() -> bool {
-    skip_unless(nix::unistd::geteuid().is_root(), "loading BPF programs and chown need root")
-}
 
 fn checked(folder: &Path, config: &Path) -> Output {
     // A check that waits would never end.
@@ -28,7 +24,7 @@ fn checked(folder: &Path, config: &Path) -> Output {
 
 #[test]
 fn a_planted_link_reads_no_file_of_root() {
-    if is_skipped() {
+    if skipped() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -64,7 +60,7 @@ fn a_planted_link_reads_no_file_of_root() {
 
 #[test]
 fn a_pipe_in_the_position_of_a_file_is_refused_at_once() {
-    if is_skipped() {
+    if skipped() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
