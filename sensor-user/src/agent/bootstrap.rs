@@ -44,6 +44,7 @@ impl Bootstrap {
     ) -> anyhow::Result<Self> {
         // Files that the agent creates are readable by its user only.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
+        // Read now, and remembered: the confined agent cannot read its files.
         memory_limit();
         let state = StateDisk::open(config)?;
         let exporter = config.metrics.as_ref().map(Exporter::bind).transpose()?;

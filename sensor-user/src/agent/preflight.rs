@@ -3,16 +3,15 @@
 //! A wrong name is an error of the configuration, so that `run` ends with status 2, as `check-config` does,
 //! and is not restarted in a loop.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
-use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Group;
 
 use crate::base::escape::escaped;
+use crate::base::regular_file;
 use crate::config::Config;
 use crate::intel::read_allowed;
 use crate::telemetry::metrics::Listen;
@@ -74,13 +73,10 @@ pub fn preflight(config: &Config) -> Result<(), PreflightError> {
 }
 
 fn check_object(path: &Path) -> Result<(), String> {
-    // A pipe without a writer must not be waited for.
-    let mut options = File::options();
-    let opened = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
-    let file = opened.map_err(|error| error.to_string())?;
-    if !file.metadata().is_ok_and(|it| it.is_file()) {
-        return Err("is not a file".to_owned());
-    }
+    let file = regular_file::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => "is not a file".to_owned(),
+        _ => error.to_string(),
+    })?;
     let mut head = Vec::new();
     file.take(20).read_to_end(&mut head).map_err(|error| error.to_string())?;
     if head.starts_with(ELF_MAGIC) && head.get(18..20) == Some(&EM_BPF) {

@@ -9,11 +9,7 @@ use super::error::MAX_FILE;
 use super::{Config, ConfigError};
 use crate::base::environment::Environment;
 use crate::base::regular_file;
-
-/// Write permission of the group and of everybody.
-const OTHERS_WRITE: u32 = 0o022;
-/// In a directory with this bit, only the owner of a file can replace it.
-const STICKY: u32 = 0o1000;
+use crate::base::regular_file::{OTHERS_WRITE, STICKY};
 
 /// Path of the configuration of a host's service.
 pub const SERVICE_FILE: &str = "/etc/netsensor/netsensor.toml";

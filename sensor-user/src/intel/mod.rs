@@ -35,6 +35,7 @@ pub use formats::stix_pattern::{PatternAddresses, SufficientPrefix, read_pattern
 pub use formats::warninglist::{AllowedNetworks, read_allowed, read_networks};
 pub use formats::{DocumentFormat, read_document};
 pub use indicator::{Indicator, PortRange, Ports};
+pub(crate) use parser::applied::hash as id_hash;
 pub use parser::merge::{Merge, MergeSummary};
 pub use parser::{JobError, OpenedJob, ParseJob, ParserMode, run_feed_parser};
 pub use pull::{Cursor, Documents, DocumentsError, Extent, OpenDocuments, PullOutcome, Validators};

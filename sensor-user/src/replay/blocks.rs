@@ -12,6 +12,14 @@ use crate::base::lines::LINE_MAX;
 /// Limit of a block in bytes; exceeds that of a line.
 const BLOCK_BYTES: usize = LINE_MAX * 2;
 
+/// Limit of the threads that receive blocks: more do not help, because one thread reads the input.
+const WORKERS_MAX: usize = 8;
+
+/// Number of threads that receive blocks.
+pub(super) fn worker_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX)
+}
+
 /// Consecutive complete lines.
 #[derive(Debug, Default)]
 pub(super) struct Block {

@@ -5,16 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 
-use super::blocks::{Block, Blocks};
-use super::stored_entries::{IdHash, hash, store};
+use super::blocks::{Block, Blocks, worker_count};
+use super::stored_entries::{IdHash, store};
 use crate::base::collections::FastSet;
 use crate::intel::{
     EntryContent, EntrySink, FeedEntry, ListFormat, MemorySegment, ReadPolicy, RejectReason,
-    Rejects, read_list,
+    Rejects, id_hash, read_list,
 };
-
-/// Limit of the threads: more do not help, because one thread reads the input.
-const WORKERS_MAX: usize = 8;
 
 /// Entries of all lists, of which the first with an id counts.
 pub(super) struct Lists {
@@ -35,7 +32,7 @@ impl Lists {
         segment: &mut MemorySegment,
     ) -> io::Result<Rejects> {
         let policy = self.policy;
-        let workers = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+        let workers = worker_count();
         let mut round: Vec<Block> = (0..workers).map(|_| Block::default()).collect();
         let mut blocks = Blocks::new(input);
         let (mut rejects, mut lines) = (Rejects::default(), 0);
@@ -103,13 +100,13 @@ impl EntrySink for ListPart {
     fn push(&mut self, entry: FeedEntry) {
         let EntryContent::Indicators(mut all) = entry.content else { return };
         let id = format!("{}:{}", self.feed, entry.id);
-        let id_hash = hash(&id);
+        let hash = id_hash(&id);
         for indicator in &mut all {
             // A plain list has no ids: that of an entry is that of its indicator.
             indicator.id.clone_from(&id);
             indicator.feed = Arc::clone(&self.feed);
         }
-        self.entries.push((id_hash, store(&mut self.segment, &all)));
+        self.entries.push((hash, store(&mut self.segment, &all)));
     }
 
     fn reject(&mut self, position: u64, reason: RejectReason, text: &str) {

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use super::blocks::{Block, Blocks};
+use super::blocks::{Block, Blocks, worker_count};
 use super::input;
 use super::options::{PAIRS_MAX, ReplayError, RowChecks, Window};
 use super::recorded_row;
@@ -26,9 +26,6 @@ use crate::intel::IndicatorSet;
 use crate::pipeline::aggregate::Tally;
 use crate::pipeline::dedup::Sighting;
 use crate::pipeline::matcher::{Hit, Via, covering, covering_addresses};
-
-/// Limit of the threads: more do not help, because one thread reads the input.
-const WORKERS_MAX: usize = 8;
 
 /// A search in progress.
 pub(super) struct Search<'set> {
@@ -67,7 +64,7 @@ impl<'set> Search<'set> {
         checks: RowChecks,
         progress: Progress,
     ) -> Self {
-        let count = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+        let count = worker_count();
         let workers = (0..count).map(|_| SearchWorker::new(set, window, checks)).collect();
         Self { workers, files: 0, progress }
     }

@@ -6,20 +6,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use twox_hash::XxHash3_128;
 
 use crate::base::collections::{FastIndexMap, FastSet};
 use crate::intel::{
     DocumentFormat, EntryContent, EntrySink, FeedEntry, FeedKind, Indicator, ListFormat,
-    MemorySegment, ReadPolicy, RejectReason, Rejects, read_document,
+    MemorySegment, ReadPolicy, RejectReason, Rejects, id_hash, read_document,
 };
 
 /// Hash of an id, or of a group.
 pub(super) type IdHash = u128;
-
-pub(super) fn hash(text: &str) -> IdHash {
-    XxHash3_128::oneshot(text.as_bytes())
-}
 
 /// Adds indicators; returns the numbers of their records.
 pub(super) fn store(segment: &mut MemorySegment, indicators: &[Indicator]) -> Range<u32> {
@@ -42,7 +37,7 @@ impl EntrySink for RowEntries<'_> {
         if let EntryContent::Indicators(all) = entry.content {
             let records = store(self.segment, &all);
             self.segment.keep(records);
-            self.ids.insert(hash(&entry.id));
+            self.ids.insert(id_hash(&entry.id));
         }
     }
 
@@ -164,7 +159,7 @@ impl EntrySink for DocumentEntries<'_> {
                 StoredContent::Removed(is_deletion)
             }
         };
-        let (id, group) = (hash(&id), hash(&group));
+        let (id, group) = (id_hash(&id), id_hash(&group));
         self.entries.push(StoredEntry { id, group, version, content });
     }
 

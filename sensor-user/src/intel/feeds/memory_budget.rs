@@ -1,9 +1,5 @@
 //! Memory of all sets together: the agent keeps the lookup tables of every feed.
 
-use std::sync::Arc;
-
-use crate::intel::set::segment::FeedSegment;
-
 /// Bytes of an indicator in the tables, about: a host takes 12 (IPv4) or 36 (IPv6), a network some more.
 const INDICATOR_BYTES: u64 = 24;
 /// Part of the memory limit that the tables may take. The rest is for the agent's other tables, for the old
@@ -24,14 +20,9 @@ pub(super) struct OverBudget {
     max: u64,
 }
 
-/// Checks that a set of `new` indicators has room beside those of the other feeds. `limit` is the memory of
+/// Checks that a set of `new` indicators has room beside the `others` of other feeds. `limit` is the memory of
 /// the agent, bytes.
-pub(super) fn check_room(
-    new: u64,
-    others: &[Arc<FeedSegment>],
-    limit: u64,
-) -> Result<(), OverBudget> {
-    let others = others.iter().map(|segment| segment.len() as u64).sum::<u64>();
+pub(super) fn check_room(new: u64, others: u64, limit: u64) -> Result<(), OverBudget> {
     let needed = new.saturating_add(others).saturating_mul(INDICATOR_BYTES);
     let max = limit / SHARE;
     if needed > max { Err(OverBudget { new, others, needed, max }) } else { Ok(()) }
@@ -40,16 +31,10 @@ pub(super) fn check_room(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intel::set::memory::MemorySegment;
-    use crate::intel::{Indicator, parse_prefix};
 
     #[test]
     fn a_set_has_room_beside_the_others_or_a_reason() {
-        let indicator = Arc::new(Indicator::blank(parse_prefix("203.0.113.7").unwrap()));
-        let others: MemorySegment = std::iter::repeat_n(indicator, 10).collect();
-        let others = Arc::new(others.finish());
-        let others = [Arc::clone(&others), others];
-        let check = |new: u64, limit: u64| check_room(new, &others, limit);
+        let check = |new: u64, limit: u64| check_room(new, 20, limit);
         assert_eq!(check(1_000_000, 1 << 30), Ok(()));
         assert_eq!(check(0, 20 * 24 * 4), Ok(()));
         check(1, 20 * 24 * 4).unwrap_err();

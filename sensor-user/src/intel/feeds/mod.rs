@@ -215,8 +215,8 @@ impl Intel {
         };
         let feeds = self.feeds.load();
         let others = feeds.iter().filter(|it| it.name != feed.name);
-        let others: Vec<_> = others.filter_map(|it| it.state().segment.clone()).collect();
-        check_room(merged.indicators.into(), &others, memory_limit())?;
+        let others = others.filter_map(|it| Some(it.state().segment.as_ref()?.len() as u64)).sum();
+        check_room(merged.indicators.into(), others, memory_limit())?;
         // The built-in feed is trusted: it changes only with the agent.
         let is_embedded = matches!(feed.config.source, FeedSource::Embedded(_));
         if feed.config.quarantine

@@ -59,7 +59,7 @@ pub(super) fn drop_oldest_removed(ids: &mut Ids) {
 }
 
 /// A collision harms only the feed that sends both ids, so the hash need not be cryptographic.
-pub(super) fn hash(id: &str) -> u128 {
+pub(crate) fn hash(id: &str) -> u128 {
     XxHash3_128::oneshot(id.as_bytes())
 }
 

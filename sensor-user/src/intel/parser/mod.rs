@@ -8,7 +8,7 @@
 
 pub(super) mod merge;
 
-mod applied;
+pub(super) mod applied;
 mod job;
 
 pub use job::{JobError, OpenedJob, ParseJob};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::privsep::sandbox::{confine_feed_parser, prefer_for_oom_kill};
+use crate::privsep::sandbox::confine_feed_parser;
 use crate::privsep::{Channel, ChildProcess, FEED_PARSER_COMMAND, Message, Spawner};
 use merge::MergeSummary;
 
@@ -161,8 +161,6 @@ pub fn run_feed_parser() -> io::Result<()> {
     };
     let job: ParseJob = serde_json::from_slice(&text)?;
     drop(text);
-    // Without it the parser is as likely to be ended as the agent, which is no reason not to parse.
-    let _unchanged = prefer_for_oom_kill();
     let done = job.open().and_then(|opened| {
         confine_feed_parser(job.memory)?;
         job.perform(opened)

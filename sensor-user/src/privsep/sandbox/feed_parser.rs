@@ -12,8 +12,6 @@ use super::{capabilities, syscalls};
 const MEMORY_MAX: u64 = 1 << 30;
 /// Least address space of the parser, bytes: it needs some for itself.
 const MEMORY_MIN: u64 = 64 << 20;
-/// `oom_score_adj` of the parser: the kernel ends it before the agent (`proc_pid_oom_score_adj(5)`).
-const OOM_SCORE_ADJ: &str = "1000";
 /// Processor time of the parser, seconds.
 const SECONDS_MAX: u64 = 300;
 /// Maximum size of the file that it writes, bytes.
@@ -23,11 +21,6 @@ const FILE_MAX: u64 = 8 << 30;
 /// the other half.
 pub fn feed_parser_memory(memory_limit: u64) -> u64 {
     (memory_limit / 2).clamp(MEMORY_MIN, MEMORY_MAX)
-}
-
-/// Makes this process the first that the kernel ends if memory is short.
-pub fn prefer_for_oom_kill() -> io::Result<()> {
-    std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ)
 }
 
 /// Drops all capabilities for good, and forbids new files, sockets, processes and programs; bounds

@@ -16,5 +16,5 @@ pub mod seccomp;
 pub mod syscalls;
 pub mod worker;
 
-pub use feed_parser::{confine_feed_parser, feed_parser_memory, prefer_for_oom_kill};
+pub use feed_parser::{confine_feed_parser, feed_parser_memory};
 pub use worker::confine_worker;
